@@ -1,0 +1,3 @@
+module git.sentryagent.ai/sentryagent-idp
+
+go 1.26.0
