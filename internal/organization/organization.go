@@ -1,0 +1,202 @@
+package organization
+
+import (
+	"context"
+	"strconv"
+	"time"
+	"unicode"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
+)
+
+// DefaultName is the name of the operator's organization.
+const DefaultName = "default"
+
+// DefaultID is the id of the operator's organization, the same in every
+// installation, as the first migration makes it.
+func DefaultID() uuid.UUID {
+	return uuid.UUID{6: 0x40, 8: 0x80, 15: 1} // 00000000-0000-4000-8000-000000000001
+}
+
+// Organization is a tenant. A nil limit means that there is none.
+type Organization struct {
+	ID                 uuid.UUID
+	Name               string
+	DisplayName        string
+	MaxAgents          *int64
+	TokenRatePerMinute *int64
+	AuditRetentionDays *int64
+	AuditIntrospection bool
+	CreatedAt          time.Time
+	UpdatedAt          time.Time
+	Revision           int64
+}
+
+// Store keeps the organizations.
+type Store interface {
+	// CreateOrganization stores o and the event in one transaction; CONFLICT
+	// where the name is taken.
+	CreateOrganization(ctx context.Context, o Organization, event audit.Event) error
+	// Organization gives one, or NOT_FOUND.
+	Organization(ctx context.Context, id uuid.UUID) (Organization, error)
+	// UpdateOrganization reads, changes and writes one organization and the event
+	// in one transaction; an error of change is returned and nothing is written.
+	UpdateOrganization(ctx context.Context, id uuid.UUID, change func(*Organization) (audit.Event, error)) (Organization, error)
+	// Organizations lists all, newest first.
+	Organizations(ctx context.Context, q page.Query) (page.Page[Organization], error)
+}
+
+// Draft is what a caller says of an organization that is to be made.
+type Draft struct {
+	Name        string
+	DisplayName string
+	Limits
+}
+
+// Limits are an organization's settings.
+type Limits struct {
+	MaxAgents          *int64
+	TokenRatePerMinute *int64
+	AuditRetentionDays *int64
+	AuditIntrospection bool
+}
+
+// Patch changes the members that are set; a set pointer to nil removes a limit.
+type Patch struct {
+	DisplayName        *string
+	MaxAgents          **int64
+	TokenRatePerMinute **int64
+	AuditRetentionDays **int64
+	AuditIntrospection *bool
+	// IfRevision is the revision the caller saw, nil where it does not care.
+	IfRevision *int64
+}
+
+// Service makes and changes organizations.
+type Service struct {
+	store Store
+	now   func() time.Time
+}
+
+// NewService makes the service.
+func NewService(store Store, now func() time.Time) *Service { return &Service{store: store, now: now} }
+
+// Create makes an organization. It fails with VALIDATION_ERROR or CONFLICT.
+func (s *Service) Create(ctx context.Context, by audit.Origin, d Draft) (Organization, error) {
+	now := s.now().UTC().Truncate(time.Microsecond)
+	o := Organization{
+		ID: uuid.New(), Name: d.Name, DisplayName: d.DisplayName,
+		MaxAgents: d.MaxAgents, TokenRatePerMinute: d.TokenRatePerMinute, AuditRetentionDays: d.AuditRetentionDays,
+		AuditIntrospection: d.AuditIntrospection, CreatedAt: now, UpdatedAt: now, Revision: 1,
+	}
+	if err := o.validate(); err != nil {
+		return Organization{}, err
+	}
+	event := by.Event(now, o.ID, audit.OrganizationCreated, o.target()).With(audit.Details{}.String("name", o.Name))
+	if err := s.store.CreateOrganization(ctx, o, event); err != nil {
+		return Organization{}, err
+	}
+	return o, nil
+}
+
+// Get gives one organization, or NOT_FOUND.
+func (s *Service) Get(ctx context.Context, id uuid.UUID) (Organization, error) {
+	return s.store.Organization(ctx, id)
+}
+
+// List gives a page of all organizations, newest first.
+func (s *Service) List(ctx context.Context, q page.Query) (page.Page[Organization], error) {
+	return s.store.Organizations(ctx, q)
+}
+
+// Update applies a patch. It fails with VALIDATION_ERROR, NOT_FOUND or
+// PRECONDITION_FAILED.
+func (s *Service) Update(ctx context.Context, by audit.Origin, id uuid.UUID, p Patch) (Organization, error) {
+	return s.store.UpdateOrganization(ctx, id, func(o *Organization) (audit.Event, error) {
+		if p.IfRevision != nil && *p.IfRevision != o.Revision {
+			return audit.Event{}, fault.New(fault.PreconditionFailed, fault.CodePreconditionFailed, "the organization has changed since it was read")
+		}
+		changed := p.apply(o)
+		if err := o.validate(); err != nil {
+			return audit.Event{}, err
+		}
+		o.UpdatedAt = s.now().UTC().Truncate(time.Microsecond)
+		return by.Event(o.UpdatedAt, o.ID, audit.OrganizationUpdated, o.target()).
+			With(audit.Details{}.Strings("changed", changed)), nil
+	})
+}
+
+func (p Patch) apply(o *Organization) (changed []string) {
+	set := func(name string, present bool, assign func()) {
+		if present {
+			assign()
+			changed = append(changed, name)
+		}
+	}
+	set("displayName", p.DisplayName != nil, func() { o.DisplayName = *p.DisplayName })
+	set("maxAgents", p.MaxAgents != nil, func() { o.MaxAgents = *p.MaxAgents })
+	set("tokenRatePerMinute", p.TokenRatePerMinute != nil, func() { o.TokenRatePerMinute = *p.TokenRatePerMinute })
+	set("auditRetentionDays", p.AuditRetentionDays != nil, func() { o.AuditRetentionDays = *p.AuditRetentionDays })
+	set("auditIntrospection", p.AuditIntrospection != nil, func() { o.AuditIntrospection = *p.AuditIntrospection })
+	return changed
+}
+
+func (o Organization) target() audit.Target {
+	return audit.Target{Type: audit.TypeOrganization, ID: o.ID.String()}
+}
+
+func (o Organization) validate() error {
+	var fields []fault.Field
+	if !validName(o.Name) {
+		fields = append(fields, fault.Field{
+			Field: "name", Rule: "pattern",
+			Message: "name must be 1 to 63 lower-case letters, digits and inner hyphens",
+		})
+	}
+	if len(o.DisplayName) > 128 || !printable(o.DisplayName) {
+		fields = append(fields, fault.Field{Field: "displayName", Rule: "maxLength", Message: "displayName must be at most 128 printable bytes"})
+	}
+	for _, limit := range []struct {
+		name  string
+		value *int64
+		max   int64
+	}{{"maxAgents", o.MaxAgents, 100_000_000}, {"tokenRatePerMinute", o.TokenRatePerMinute, 1_000_000_000}, {"auditRetentionDays", o.AuditRetentionDays, 36_500}} {
+		switch {
+		case limit.value == nil:
+		case *limit.value < 1:
+			fields = append(fields, fault.Field{Field: limit.name, Rule: "minimum", Message: limit.name + " must be at least 1"})
+		case *limit.value > limit.max:
+			fields = append(fields, fault.Field{Field: limit.name, Rule: "maximum", Message: limit.name + " must be at most " + strconv.FormatInt(limit.max, 10)})
+		}
+	}
+	if len(fields) > 0 {
+		return fault.InvalidFields(fields...)
+	}
+	return nil
+}
+
+func validName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
+		case c == '-' && i > 0 && i < len(name)-1:
+		default:
+			return false
+		}
+	}
+	return name != "" && len(name) <= 63
+}
+
+func printable(s string) bool {
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}
