@@ -1,0 +1,181 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/mail"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/scope"
+)
+
+// Bounds on an agent's fields, in bytes unless named otherwise.
+const (
+	MaxEmail        = 254
+	MaxType         = 64
+	MaxVersion      = 64
+	MaxOwner        = 128
+	MaxCapabilities = 100 // entries
+	MaxMetadata     = 16 << 10
+	MaxReason       = 512
+	MaxDepth        = 8 // levels of metadata
+	MinTokenTTL     = time.Minute
+)
+
+// rules collects what is wrong with the fields of one agent.
+type rules struct{ fields []fault.Field }
+
+func (r *rules) require(ok bool, field, rule, message string) {
+	if !ok {
+		r.fields = append(r.fields, fault.Field{Field: field, Rule: rule, Message: field + " " + message})
+	}
+}
+
+func (r *rules) err() error {
+	if len(r.fields) == 0 {
+		return nil
+	}
+	return fault.InvalidFields(r.fields...)
+}
+
+// validate checks every field and lists all that is wrong (VALIDATION_ERROR).
+// maxTTL bounds the agent's own token lifetime.
+func (a *Agent) validate(maxTTL time.Duration) error {
+	var r rules
+	r.require(validEmail(a.Email), "email", "format", "must be a plain address of at most 254 characters")
+	r.require(validType(a.Type), "agentType", "pattern", "must be 1 to 64 lower-case letters, digits, hyphens and underscores, beginning with a letter")
+	r.require(validVersion(a.Version), "version", "pattern", "must be a semantic version of at most 64 characters, such as v1.2.3")
+	r.capabilities(a.Capabilities)
+	r.require(validText(a.Owner, MaxOwner) && a.Owner != "", "owner", "pattern", "must be 1 to 128 printable characters without outer spaces")
+	r.require(slices.Contains([]string{"development", "staging", "production"}, a.DeploymentEnv), "deploymentEnv", "enum", "must be development, staging or production")
+	r.metadata(a.Metadata)
+	if a.TokenTTL != 0 {
+		r.require(a.TokenTTL >= MinTokenTTL, "tokenTtlSeconds", "minimum", "must be at least 60")
+		r.require(a.TokenTTL <= maxTTL, "tokenTtlSeconds", "maximum", "must be at most "+strconv.Itoa(int(maxTTL/time.Second)))
+	}
+	return r.err()
+}
+
+func (r *rules) capabilities(c scope.Set) {
+	r.require(len(c) > 0, "capabilities", "minItems", "must name at least one capability")
+	r.require(len(c) <= MaxCapabilities, "capabilities", "maxItems", "must name at most 100 capabilities")
+	if len(c) > MaxCapabilities {
+		return
+	}
+	for i, name := range c {
+		r.require(scope.ValidName(name), "capabilities["+strconv.Itoa(i)+"]", "pattern", "must be resource:action in lower case, at most 128 characters")
+	}
+	r.require(len(scope.New(c...)) == len(c), "capabilities", "unique", "must not repeat a capability")
+}
+
+func (r *rules) metadata(m json.RawMessage) {
+	r.require(len(m) <= MaxMetadata, "metadata", "size", "must be at most 16 KiB of JSON")
+	if len(m) > MaxMetadata {
+		return
+	}
+	trimmed := bytes.TrimSpace(m)
+	r.require(json.Valid(m) && len(trimmed) > 0 && trimmed[0] == '{', "metadata", "type", "must be a JSON object")
+	r.require(depth(m) <= MaxDepth, "metadata", "depth", "must be nested at most 8 levels deep")
+}
+
+// depth counts the levels of a JSON text, ignoring brackets inside strings.
+func depth(m []byte) int {
+	deepest, level, inString := 0, 0, false
+	for i := 0; i < len(m); i++ {
+		switch c := m[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			level++
+			deepest = max(deepest, level)
+		case c == '}' || c == ']':
+			level--
+		}
+	}
+	return deepest
+}
+
+func validEmail(s string) bool {
+	if len(s) > MaxEmail || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return false
+	}
+	parsed, err := mail.ParseAddress(s)
+	if err != nil || parsed.Name != "" || parsed.Address != s {
+		return false
+	}
+	local, domain, ok := strings.Cut(s, "@")
+	return ok && len(local) <= 64 && !strings.HasPrefix(domain, "[")
+}
+
+func validType(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z':
+		case i > 0 && ('0' <= c && c <= '9' || c == '-' || c == '_'):
+		default:
+			return false
+		}
+	}
+	return s != "" && len(s) <= MaxType
+}
+
+// validVersion follows semver.org 2.0.0 §2 to §10, with an optional leading v.
+func validVersion(s string) bool {
+	if len(s) > MaxVersion {
+		return false
+	}
+	s = strings.TrimPrefix(s, "v")
+	s, build, hasBuild := strings.Cut(s, "+")
+	if hasBuild && !identifiers(build, false) {
+		return false
+	}
+	s, pre, hasPre := strings.Cut(s, "-")
+	if hasPre && !identifiers(pre, true) {
+		return false
+	}
+	core := strings.Split(s, ".")
+	return len(core) == 3 && !slices.ContainsFunc(core, func(n string) bool { return !numeric(n) || leadingZero(n) })
+}
+
+func identifiers(s string, noLeadingZero bool) bool {
+	for _, id := range strings.Split(s, ".") {
+		if id == "" || strings.ContainsFunc(id, func(r rune) bool {
+			return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+		}) {
+			return false
+		}
+		if noLeadingZero && numeric(id) && leadingZero(id) {
+			return false
+		}
+	}
+	return true
+}
+
+func numeric(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
+}
+
+func leadingZero(s string) bool { return len(s) > 1 && s[0] == '0' }
+
+// validText reports whether s is printable, valid UTF-8 without outer spaces,
+// and at most limit characters.
+func validText(s string, limit int) bool {
+	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > limit || strings.TrimSpace(s) != s {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// ValidLabel reports whether s may label a credential: up to 64 printable
+// characters.
+func ValidLabel(s string) bool { return validText(s, 64) }

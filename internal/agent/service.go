@@ -1,0 +1,215 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/credential"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/organization"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
+	"git.sentryagent.ai/sentryagent-idp/internal/policy"
+	"git.sentryagent.ai/sentryagent-idp/internal/scope"
+)
+
+// ErrUnchanged is what a change returns when there is nothing to write.
+var ErrUnchanged = errors.New("nothing has changed")
+
+// Store keeps the agents.
+type Store interface {
+	// CreateAgent stores the agent, its first credential and the events in one
+	// transaction. AGENT_ALREADY_EXISTS where the email is taken in the
+	// organization, CONFLICT where the organization has its maximum of agents.
+	CreateAgent(ctx context.Context, a Agent, c credential.Credential, events ...audit.Event) error
+	// Agent gives one agent of the organization, or AGENT_NOT_FOUND.
+	Agent(ctx context.Context, organization, id uuid.UUID) (Agent, error)
+	// UpdateAgent reads an agent, lets change alter it, and writes it and the
+	// event in one transaction; where change leaves it revoked or archived its
+	// credentials are revoked with it. An error of change is returned and nothing
+	// is written, but ErrUnchanged gives the agent as it is.
+	UpdateAgent(ctx context.Context, organization, id uuid.UUID, change func(*Agent) (audit.Event, error)) (Agent, error)
+	// Agents lists an organization's agents, newest first.
+	Agents(ctx context.Context, organization uuid.UUID, f Filter, q page.Query) (page.Page[Agent], error)
+}
+
+// Filter narrows a list of agents; empty members do not narrow.
+type Filter struct {
+	Status        Status
+	Type          string
+	Owner         string
+	DeploymentEnv string
+	Capability    string
+	Email         string
+}
+
+// Draft is what a caller says of an agent that is to be made.
+type Draft struct {
+	Email         string
+	Type          string
+	Version       string
+	Capabilities  []string
+	Owner         string
+	DeploymentEnv string
+	Metadata      json.RawMessage
+	TokenTTL      time.Duration
+}
+
+// Patch changes the members that are set. Metadata is a merge patch (RFC 7396);
+// a TokenTTL of zero takes the agent's own lifetime away.
+type Patch struct {
+	Type          *string
+	Version       *string
+	Capabilities  *[]string
+	Owner         *string
+	DeploymentEnv *string
+	Metadata      json.RawMessage
+	TokenTTL      *time.Duration
+	// IfRevision is the revision the caller saw, nil where it does not care.
+	IfRevision *int64
+}
+
+// Service is the registry's logic.
+type Service struct {
+	store  Store
+	minter *credential.Minter
+	maxTTL time.Duration
+	now    func() time.Time
+}
+
+// NewService makes the service; maxTTL bounds an agent's own token lifetime.
+func NewService(store Store, minter *credential.Minter, maxTTL time.Duration, now func() time.Time) *Service {
+	return &Service{store: store, minter: minter, maxTTL: maxTTL, now: now}
+}
+
+func (s *Service) micros() time.Time { return s.now().UTC().Truncate(time.Microsecond) }
+
+// Create registers an agent and makes its first credential. It fails with
+// VALIDATION_ERROR, INSUFFICIENT_SCOPE, AGENT_ALREADY_EXISTS or CONFLICT.
+func (s *Service) Create(ctx context.Context, by policy.Caller, org uuid.UUID, d Draft) (Agent, credential.Issued, error) {
+	now := s.micros()
+	a := Agent{
+		ID: uuid.New(), OrganizationID: org, Email: strings.ToLower(d.Email), Type: d.Type, Version: d.Version,
+		Capabilities: d.Capabilities, Owner: d.Owner, DeploymentEnv: d.DeploymentEnv, Status: Active,
+		Metadata: d.Metadata, TokenTTL: d.TokenTTL, CreatedAt: now, UpdatedAt: now, Revision: 1,
+	}
+	if a.Metadata == nil {
+		a.Metadata = json.RawMessage("{}")
+	}
+	if err := s.check(by, &a, nil); err != nil {
+		return Agent{}, credential.Issued{}, err
+	}
+	issued, err := s.minter.Mint(org, a.ID, "", time.Time{})
+	if err != nil {
+		return Agent{}, credential.Issued{}, err
+	}
+	event := by.Event(now, org, audit.AgentCreated, a.Target()).About(a.ID).With(audit.Details{}.
+		String("email", a.Email).String("agentType", a.Type).String("version", a.Version).
+		Strings("capabilities", a.Capabilities).String("owner", a.Owner).String("deploymentEnv", a.DeploymentEnv))
+	if err := s.store.CreateAgent(ctx, a, issued.Credential, event, issued.Created(by.Origin)); err != nil {
+		return Agent{}, credential.Issued{}, err
+	}
+	return a, issued, nil
+}
+
+// check validates an agent and what of its capabilities is new; it leaves the
+// capabilities sorted.
+func (s *Service) check(by policy.Caller, a *Agent, had scope.Set) error {
+	if err := a.validate(s.maxTTL); err != nil {
+		return err
+	}
+	a.Capabilities = scope.New(a.Capabilities...)
+	if a.OrganizationID != organization.DefaultID() && a.Capabilities.Has(scope.OrganizationsAdmin) {
+		return fault.InvalidField("capabilities", "enum", scope.OrganizationsAdmin+" exists in the operator's organization alone")
+	}
+	return by.MayGrant(had.Missing(a.Capabilities))
+}
+
+// Get gives one agent, or AGENT_NOT_FOUND.
+func (s *Service) Get(ctx context.Context, org, id uuid.UUID) (Agent, error) {
+	return s.store.Agent(ctx, org, id)
+}
+
+// List gives a page of the organization's agents, newest first.
+func (s *Service) List(ctx context.Context, org uuid.UUID, f Filter, q page.Query) (page.Page[Agent], error) {
+	f.Email = strings.ToLower(f.Email)
+	return s.store.Agents(ctx, org, f, q)
+}
+
+// Update applies a patch. It fails with VALIDATION_ERROR, INSUFFICIENT_SCOPE,
+// AGENT_NOT_FOUND, PRECONDITION_FAILED, or CONFLICT where the agent has ended.
+func (s *Service) Update(ctx context.Context, by policy.Caller, org, id uuid.UUID, p Patch) (Agent, error) {
+	return s.store.UpdateAgent(ctx, org, id, func(a *Agent) (audit.Event, error) {
+		if p.IfRevision != nil && *p.IfRevision != a.Revision {
+			return audit.Event{}, fault.New(fault.PreconditionFailed, fault.CodePreconditionFailed, "the agent has changed since it was read")
+		}
+		if a.Status.Ended() {
+			return audit.Event{}, fault.New(fault.Conflict, fault.CodeConflict, "an agent that is "+string(a.Status)+" cannot be changed")
+		}
+		had := a.Capabilities
+		changed, err := p.apply(a)
+		if err != nil {
+			return audit.Event{}, err
+		}
+		if err := s.check(by, a, had); err != nil {
+			return audit.Event{}, err
+		}
+		if len(changed) == 0 {
+			return audit.Event{}, ErrUnchanged
+		}
+		a.UpdatedAt = s.micros()
+		d := audit.Details{}.Strings("changed", changed)
+		if p.Capabilities != nil {
+			d = d.Strings("capabilities", a.Capabilities).Strings("capabilitiesBefore", had)
+		}
+		return by.Event(a.UpdatedAt, org, audit.AgentUpdated, a.Target()).About(a.ID).With(d), nil
+	})
+}
+
+// Suspend stops an agent and ends its tokens; its credentials stay.
+// It fails with AGENT_NOT_FOUND, VALIDATION_ERROR, or CONFLICT.
+func (s *Service) Suspend(ctx context.Context, by policy.Caller, org, id uuid.UUID, reason string) (Agent, error) {
+	return s.moveTo(ctx, by, org, id, Suspended, audit.AgentSuspended, reason)
+}
+
+// Reactivate lets a suspended agent get tokens again; the old ones stay dead.
+// It fails as Suspend does.
+func (s *Service) Reactivate(ctx context.Context, by policy.Caller, org, id uuid.UUID, reason string) (Agent, error) {
+	return s.moveTo(ctx, by, org, id, Active, audit.AgentReactivated, reason)
+}
+
+// Revoke ends an agent, its credentials and tokens for good.
+// It fails as Suspend does.
+func (s *Service) Revoke(ctx context.Context, by policy.Caller, org, id uuid.UUID, reason string) (Agent, error) {
+	return s.moveTo(ctx, by, org, id, Revoked, audit.AgentRevoked, reason)
+}
+
+// Archive takes an agent out of use and keeps it for the audit. Archiving it
+// again changes nothing and is no error. It fails with AGENT_NOT_FOUND.
+func (s *Service) Archive(ctx context.Context, by policy.Caller, org, id uuid.UUID) error {
+	_, err := s.moveTo(ctx, by, org, id, Archived, audit.AgentArchived, "")
+	return err
+}
+
+func (s *Service) moveTo(ctx context.Context, by policy.Caller, org, id uuid.UUID, to Status, action audit.Action, reason string) (Agent, error) {
+	if !validText(reason, MaxReason) {
+		return Agent{}, fault.InvalidField("reason", "maxLength", "reason must be at most 512 printable characters without outer spaces")
+	}
+	return s.store.UpdateAgent(ctx, org, id, func(a *Agent) (audit.Event, error) {
+		from := a.Status
+		if from == Archived && to == Archived {
+			return audit.Event{}, ErrUnchanged
+		}
+		now := s.micros()
+		if err := a.move(to, now); err != nil {
+			return audit.Event{}, err
+		}
+		return by.Event(now, org, action, a.Target()).About(a.ID).Because(reason).
+			With(audit.Details{}.String("from", string(from)).String("to", string(to))), nil
+	})
+}

@@ -1,0 +1,144 @@
+package credential
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/scope"
+)
+
+// Status is what a credential is good for at a moment.
+type Status string
+
+// The states of a credential; expired follows from the clock.
+const (
+	Active  Status = "active"
+	Expired Status = "expired"
+	Revoked Status = "revoked"
+)
+
+// Bounds on credentials.
+const (
+	// MaxLive is how many credentials of one agent may be active at a time.
+	MaxLive        = 20
+	MaxLifetime    = 5 * 365 * 24 * time.Hour
+	DefaultOverlap = 24 * time.Hour
+	MaxOverlap     = 30 * 24 * time.Hour
+)
+
+// Credential is one way for an agent to authenticate.
+type Credential struct {
+	ID             uuid.UUID
+	AgentID        uuid.UUID
+	OrganizationID uuid.UUID
+	// KeyID stands in the secret, so that the right row is found at once.
+	KeyID     string
+	Label     string
+	Verifier  Verifier
+	CreatedAt time.Time
+	// ExpiresAt, RevokedAt and LastUsedAt are zero where there is none.
+	ExpiresAt   time.Time
+	RevokedAt   time.Time
+	LastUsedAt  time.Time
+	RotatedFrom uuid.UUID
+	Revision    int64
+}
+
+// Status gives the state at the time now.
+func (c Credential) Status(now time.Time) Status {
+	switch {
+	case !c.RevokedAt.IsZero():
+		return Revoked
+	case !c.ExpiresAt.IsZero() && !now.Before(c.ExpiresAt):
+		return Expired
+	}
+	return Active
+}
+
+// Holder is the agent as its credentials see it.
+type Holder struct {
+	AgentID        uuid.UUID
+	OrganizationID uuid.UUID
+	Status         string
+	// Ended says that the agent is revoked or archived.
+	Ended        bool
+	Capabilities scope.Set
+}
+
+// Store keeps the credentials.
+type Store interface {
+	// ChangeCredentials reads the agent and its live credentials, lets change
+	// decide, and writes what it returns (new or changed, by id) and its event in
+	// one transaction. AGENT_NOT_FOUND where there is no such agent. An error of
+	// change is returned and nothing is written.
+	ChangeCredentials(ctx context.Context, organization, agentID uuid.UUID,
+		change func(h Holder, live []Credential) ([]Credential, audit.Event, error)) error
+	// Credential gives one credential of the agent, or CREDENTIAL_NOT_FOUND;
+	// AGENT_NOT_FOUND where there is no such agent.
+	Credential(ctx context.Context, organization, agentID, id uuid.UUID) (Credential, error)
+	// Credentials lists an agent's credentials, newest first, at most MaxListed.
+	Credentials(ctx context.Context, organization, agentID uuid.UUID) ([]Credential, error)
+	// SaveVerifier replaces how a secret is verified, not what it is. It may be
+	// called twice.
+	SaveVerifier(ctx context.Context, id uuid.UUID, v Verifier) error
+}
+
+// MaxListed bounds a list of one agent's credentials.
+const MaxListed = 200
+
+// Issued is a new credential with its secret, which is shown this once.
+type Issued struct {
+	Credential
+	Secret Secret
+}
+
+// Minter makes credentials.
+type Minter struct {
+	hasher *Hasher
+	now    func() time.Time
+}
+
+// NewMinter makes a minter.
+func NewMinter(hasher *Hasher, now func() time.Time) *Minter {
+	return &Minter{hasher: hasher, now: now}
+}
+
+// Mint makes a credential for the agent; it stores nothing. The zero expiresAt
+// means that it does not expire.
+func (m *Minter) Mint(organization, agentID uuid.UUID, label string, expiresAt time.Time) (Issued, error) {
+	s, err := NewSecret(rand.Reader)
+	if err != nil {
+		return Issued{}, fmt.Errorf("making a secret: %w", err)
+	}
+	v, err := m.hasher.Hash(s)
+	if err != nil {
+		return Issued{}, fmt.Errorf("hashing a secret: %w", err)
+	}
+	return Issued{Secret: s, Credential: Credential{
+		ID: uuid.New(), AgentID: agentID, OrganizationID: organization, KeyID: s.KeyID(), Label: label,
+		Verifier: v, CreatedAt: m.now().UTC().Truncate(time.Microsecond), ExpiresAt: expiresAt, Revision: 1,
+	}}, nil
+}
+
+// Created gives the event of a credential's making.
+func (c Credential) Created(by audit.Origin) audit.Event {
+	d := audit.Details{}.String("label", c.Label)
+	if !c.ExpiresAt.IsZero() {
+		d = d.Time("expiresAt", c.ExpiresAt)
+	}
+	return by.Event(c.CreatedAt, c.OrganizationID, audit.CredentialCreated, c.target()).About(c.AgentID).With(d)
+}
+
+func (c Credential) target() audit.Target {
+	return audit.Target{Type: audit.TypeCredential, ID: c.ID.String()}
+}
+
+func credentialError(message string) error {
+	return fault.New(fault.Conflict, fault.CodeCredential, message)
+}

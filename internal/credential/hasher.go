@@ -1,0 +1,172 @@
+package credential
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/keys"
+	"git.sentryagent.ai/sentryagent-idp/internal/secret"
+)
+
+// Mode says what is kept of a secret.
+type Mode string
+
+// The modes (SECRET_HASHER). HMAC keeps the fingerprint alone, so that its
+// secrets do not survive the loss of the root secret.
+const (
+	Bcrypt Mode = "bcrypt"
+	HMAC   Mode = "hmac"
+)
+
+const bcryptCost = 10 // R37
+
+// Bounds on the slow way: guesses must never buy bcrypt time.
+const (
+	failureBudget = 5
+	failureWindow = time.Minute
+	maxBudgets    = 10_000
+)
+
+// Verifier is what is kept of a secret.
+type Verifier struct {
+	// Bcrypt needs no server key; nil in HMAC mode.
+	Bcrypt []byte
+	// Fingerprint is keyed, and cheap to check, by the server key of that id.
+	Fingerprint      []byte
+	FingerprintKeyID string
+}
+
+// Hasher makes and checks verifiers.
+type Hasher struct {
+	root *keys.Root
+	mode Mode
+	now  func() time.Time
+	pool chan struct{}
+
+	mu       sync.Mutex
+	failures map[string]budget
+}
+
+type budget struct {
+	failed int
+	until  time.Time
+}
+
+// NewHasher makes a hasher.
+func NewHasher(root *keys.Root, mode Mode, now func() time.Time) *Hasher {
+	return &Hasher{
+		root: root, mode: mode, now: now, failures: map[string]budget{},
+		pool: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+	}
+}
+
+// Hash makes the verifier of a secret.
+func (h *Hasher) Hash(s Secret) (Verifier, error) {
+	var v Verifier
+	v.Fingerprint, v.FingerprintKeyID = h.root.Fingerprint(s.Value())
+	if h.mode == Bcrypt {
+		var err error
+		if v.Bcrypt, err = bcrypt.GenerateFromPassword([]byte(s.Value().Reveal()), bcryptCost); err != nil {
+			return Verifier{}, fmt.Errorf("hashing a secret: %w", err)
+		}
+	}
+	return v, nil
+}
+
+// Verify reports whether s is the secret v was made of. While the fingerprint's
+// key is known it decides alone. Otherwise bcrypt does, within a bounded pool and
+// a budget of failures per client; renewed is then the verifier to keep from now
+// on. It fails with RATE_LIMITED, or UNAVAILABLE when ctx ends first.
+func (h *Hasher) Verify(ctx context.Context, s Secret, v Verifier, client string) (ok bool, renewed *Verifier, err error) {
+	sum, known, current := h.root.FingerprintUnder(v.FingerprintKeyID, s.Value())
+	if known {
+		ok = subtle.ConstantTimeCompare(sum, v.Fingerprint) == 1
+		if ok && !current {
+			renewed = h.renew(s, v)
+		}
+		return ok, renewed, nil
+	}
+	h.Dummy()
+	if len(v.Bcrypt) == 0 {
+		return false, nil, nil
+	}
+	ok, err = h.slow(ctx, s, v, client)
+	if ok {
+		renewed = h.renew(s, v)
+	}
+	return ok, renewed, err
+}
+
+func (h *Hasher) renew(s Secret, v Verifier) *Verifier {
+	v.Fingerprint, v.FingerprintKeyID = h.root.Fingerprint(s.Value())
+	return &v
+}
+
+func (h *Hasher) slow(ctx context.Context, s Secret, v Verifier, client string) (bool, error) {
+	if wait := h.spent(client); wait > 0 {
+		return false, &fault.Error{
+			Kind: fault.RateLimited, Code: fault.CodeRateLimited,
+			Message: "too many failed authentications", RetryAfter: wait,
+		}
+	}
+	select {
+	case h.pool <- struct{}{}:
+		defer func() { <-h.pool }()
+	case <-ctx.Done():
+		return false, fault.UnavailableBecause(context.Cause(ctx))
+	}
+	err := bcrypt.CompareHashAndPassword(v.Bcrypt, []byte(s.Value().Reveal()))
+	if errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+		h.fail(client)
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// spent says how long a client that used up its failures must wait.
+func (h *Hasher) spent(client string) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b := h.failures[client]
+	if b.failed < failureBudget {
+		return 0
+	}
+	return b.until.Sub(h.now())
+}
+
+func (h *Hasher) fail(client string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	if len(h.failures) >= maxBudgets {
+		for k, b := range h.failures {
+			if now.After(b.until) {
+				delete(h.failures, k)
+			}
+		}
+	}
+	if len(h.failures) >= maxBudgets {
+		clear(h.failures) // forgetting is cheaper than being filled up
+	}
+	b := h.failures[client]
+	if now.After(b.until) {
+		b = budget{until: now.Add(failureWindow)}
+	}
+	b.failed++
+	h.failures[client] = b
+}
+
+// Dummy costs what checking a fingerprint costs, so that an unknown client takes
+// as long as a known one.
+func (h *Hasher) Dummy() {
+	sum, _ := h.root.Fingerprint(secret.New("sidp_ a secret that nobody was given"))
+	subtle.ConstantTimeCompare(sum, sum)
+}

@@ -1,0 +1,216 @@
+package credential
+
+import (
+	"context"
+	"errors"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/policy"
+)
+
+// Service generates, rotates and revokes credentials.
+type Service struct {
+	store  Store
+	minter *Minter
+	now    func() time.Time
+}
+
+// NewService makes the service.
+func NewService(store Store, minter *Minter, now func() time.Time) *Service {
+	return &Service{store: store, minter: minter, now: now}
+}
+
+// Request is what a caller may say of a new credential.
+type Request struct {
+	Label string
+	// ExpiresAt is zero where the credential is not to expire.
+	ExpiresAt time.Time
+	// Overlap is how long a rotated credential lives on beside its successor.
+	Overlap time.Duration
+}
+
+// Create makes a further credential for an agent. It fails with
+// VALIDATION_ERROR, AGENT_NOT_FOUND, CREDENTIAL_ERROR where the agent has ended
+// or has MaxLive already, and INSUFFICIENT_SCOPE where the agent can do more
+// than the caller.
+func (s *Service) Create(ctx context.Context, by policy.Caller, organization, agentID uuid.UUID, r Request) (Issued, error) {
+	if err := s.validate(r); err != nil {
+		return Issued{}, err
+	}
+	if _, err := s.allowed(ctx, by, organization, agentID); err != nil {
+		return Issued{}, err
+	}
+	issued, err := s.minter.Mint(organization, agentID, r.Label, r.ExpiresAt)
+	if err != nil {
+		return Issued{}, err
+	}
+	err = s.store.ChangeCredentials(ctx, organization, agentID, func(h Holder, live []Credential) ([]Credential, audit.Event, error) {
+		if err := mayHoldOneMore(by, h, live, s.now()); err != nil {
+			return nil, audit.Event{}, err
+		}
+		return []Credential{issued.Credential}, issued.Created(by.Origin), nil
+	})
+	return issued, err
+}
+
+// Rotate makes a successor of a live credential, which lives on for r.Overlap.
+// It fails as Create does, with CREDENTIAL_NOT_FOUND, and with CREDENTIAL_ERROR
+// where the credential is revoked or has expired.
+func (s *Service) Rotate(ctx context.Context, by policy.Caller, organization, agentID, id uuid.UUID, r Request) (Issued, error) {
+	if err := s.validate(r); err != nil {
+		return Issued{}, err
+	}
+	old, err := s.allowedOn(ctx, by, organization, agentID, id)
+	if err != nil {
+		return Issued{}, err
+	}
+	if r.Label == "" {
+		r.Label = old.Label
+	}
+	issued, err := s.minter.Mint(organization, agentID, r.Label, r.ExpiresAt)
+	if err != nil {
+		return Issued{}, err
+	}
+	issued.RotatedFrom = id
+	err = s.store.ChangeCredentials(ctx, organization, agentID, func(h Holder, live []Credential) ([]Credential, audit.Event, error) {
+		now := s.now().UTC().Truncate(time.Microsecond)
+		if err := mayHoldOneMore(by, h, live, now); err != nil {
+			return nil, audit.Event{}, err
+		}
+		for _, old := range live {
+			if old.ID != id || old.Status(now) != Active {
+				continue
+			}
+			if end := now.Add(r.Overlap); old.ExpiresAt.IsZero() || end.Before(old.ExpiresAt) {
+				old.ExpiresAt = end
+			}
+			event := by.Event(now, organization, audit.CredentialRotated, old.target()).About(agentID).
+				With(audit.Details{}.String("successorId", issued.ID.String()).Time("oldExpiresAt", old.ExpiresAt))
+			return []Credential{issued.Credential, old}, event, nil
+		}
+		return nil, audit.Event{}, credentialError("only an active credential can be rotated")
+	})
+	return issued, err
+}
+
+// Revoke ends a credential and the tokens obtained with it. Revoking it again
+// changes nothing and is no error. It fails with AGENT_NOT_FOUND and
+// CREDENTIAL_NOT_FOUND.
+func (s *Service) Revoke(ctx context.Context, by policy.Caller, organization, agentID, id uuid.UUID) error {
+	c, err := s.store.Credential(ctx, organization, agentID, id)
+	if err != nil || !c.RevokedAt.IsZero() {
+		return err
+	}
+	err = s.store.ChangeCredentials(ctx, organization, agentID, func(_ Holder, live []Credential) ([]Credential, audit.Event, error) {
+		now := s.now().UTC().Truncate(time.Microsecond)
+		// An expired credential is revoked too: tokens it obtained may still live.
+		for _, known := range append(live, c) {
+			if known.ID == id {
+				known.RevokedAt = now
+				return []Credential{known}, by.Event(now, organization, audit.CredentialRevoked, known.target()).About(agentID), nil
+			}
+		}
+		return nil, audit.Event{}, credentialError("the credential cannot be revoked")
+	})
+	return err
+}
+
+// List gives an agent's credentials, newest first, without anything secret.
+func (s *Service) List(ctx context.Context, organization, agentID uuid.UUID) ([]Credential, error) {
+	return s.store.Credentials(ctx, organization, agentID)
+}
+
+// errOnlyAsked ends a transaction that was to read and not to write.
+var errOnlyAsked = errors.New("nothing is to be written")
+
+// allowed asks before any hashing is paid for; the transaction asks again.
+func (s *Service) allowed(ctx context.Context, by policy.Caller, organization, agentID uuid.UUID) (Holder, error) {
+	var holder Holder
+	err := s.store.ChangeCredentials(ctx, organization, agentID, func(h Holder, live []Credential) ([]Credential, audit.Event, error) {
+		holder = h
+		if err := mayHoldOneMore(by, h, live, s.now()); err != nil {
+			return nil, audit.Event{}, err
+		}
+		return nil, audit.Event{}, errOnlyAsked
+	})
+	if errors.Is(err, errOnlyAsked) {
+		err = nil
+	}
+	return holder, err
+}
+
+func (s *Service) allowedOn(ctx context.Context, by policy.Caller, organization, agentID, id uuid.UUID) (Credential, error) {
+	c, err := s.store.Credential(ctx, organization, agentID, id)
+	if err != nil {
+		return Credential{}, err
+	}
+	if _, err := s.allowed(ctx, by, organization, agentID); err != nil {
+		return Credential{}, err
+	}
+	if c.Status(s.now()) != Active {
+		return Credential{}, credentialError("only an active credential can be rotated")
+	}
+	return c, nil
+}
+
+func mayHoldOneMore(by policy.Caller, h Holder, live []Credential, now time.Time) error {
+	if h.Ended {
+		return credentialError("an agent that is " + h.Status + " cannot get credentials")
+	}
+	if err := by.MayGrant(h.Capabilities); err != nil {
+		return err
+	}
+	active := 0
+	for _, c := range live {
+		if c.Status(now) == Active {
+			active++
+		}
+	}
+	if active >= MaxLive {
+		return credentialError("the agent has 20 active credentials already; revoke one first")
+	}
+	return nil
+}
+
+func (s *Service) validate(r Request) error {
+	var fields []fault.Field
+	if !validLabel(r.Label) {
+		fields = append(fields, fault.Field{Field: "label", Rule: "maxLength", Message: "label must be at most 64 printable characters"})
+	}
+	now := s.now()
+	switch {
+	case r.ExpiresAt.IsZero():
+	case !r.ExpiresAt.After(now):
+		fields = append(fields, fault.Field{Field: "expiresAt", Rule: "future", Message: "expiresAt must lie in the future"})
+	case r.ExpiresAt.After(now.Add(MaxLifetime)):
+		fields = append(fields, fault.Field{Field: "expiresAt", Rule: "maximum", Message: "expiresAt must lie within five years"})
+	}
+	if r.Overlap < 0 {
+		fields = append(fields, fault.Field{Field: "overlapSeconds", Rule: "minimum", Message: "overlapSeconds must not be negative"})
+	}
+	if r.Overlap > MaxOverlap {
+		fields = append(fields, fault.Field{Field: "overlapSeconds", Rule: "maximum", Message: "overlapSeconds must be at most 2592000"})
+	}
+	if len(fields) > 0 {
+		return fault.InvalidFields(fields...)
+	}
+	return nil
+}
+
+func validLabel(s string) bool {
+	if utf8.RuneCountInString(s) > 64 || !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,104 @@
+package keys
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// Alg is a signature algorithm by its JOSE name (RFC 7518 §3.1, RFC 8037).
+type Alg string
+
+// The algorithms keys can be made for.
+const (
+	ES256 Alg = "ES256"
+	EdDSA Alg = "EdDSA"
+	RS256 Alg = "RS256"
+)
+
+// Signer signs with one key. Implementations are safe for concurrent use.
+type Signer interface {
+	KID() string
+	Alg() Alg
+	// Sign gives the JOSE signature of the message; ES256 as r||s (RFC 7518 §3.4).
+	Sign(message []byte) ([]byte, error)
+}
+
+// localSigner holds the private key in memory.
+type localSigner struct {
+	kid string
+	alg Alg
+	key crypto.Signer
+}
+
+func (s *localSigner) KID() string { return s.kid }
+func (s *localSigner) Alg() Alg    { return s.alg }
+
+func (s *localSigner) Sign(message []byte) ([]byte, error) {
+	switch key := s.key.(type) {
+	case ed25519.PrivateKey:
+		return ed25519.Sign(key, message), nil
+	case *ecdsa.PrivateKey:
+		digest := sha256.Sum256(message)
+		r, sig, err := ecdsa.Sign(rand.Reader, key, digest[:])
+		if err != nil {
+			return nil, fmt.Errorf("signing: %w", err)
+		}
+		out := make([]byte, 64)
+		r.FillBytes(out[:32])
+		sig.FillBytes(out[32:])
+		return out, nil
+	default:
+		digest := sha256.Sum256(message)
+		return s.key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	}
+}
+
+// generate makes a private key.
+func generate(alg Alg) (crypto.Signer, error) {
+	switch alg {
+	case ES256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case EdDSA:
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
+	case RS256:
+		return rsa.GenerateKey(rand.Reader, 3072)
+	}
+	return nil, fmt.Errorf("the signature algorithm %q is not known", alg)
+}
+
+// publish gives the public half as a JWK whose kid is its thumbprint (RFC 7638).
+func publish(alg Alg, key crypto.Signer) (kid string, jwk []byte, err error) {
+	public := jose.JSONWebKey{Key: key.Public(), Algorithm: string(alg), Use: "sig"}
+	thumbprint, err := public.Thumbprint(crypto.SHA256)
+	if err != nil {
+		return "", nil, fmt.Errorf("naming a key: %w", err)
+	}
+	public.KeyID = base64.RawURLEncoding.EncodeToString(thumbprint)
+	jwk, err = public.MarshalJSON()
+	return public.KeyID, jwk, err
+}
+
+func encodePrivate(key crypto.Signer) ([]byte, error) { return x509.MarshalPKCS8PrivateKey(key) }
+
+func decodePrivate(der []byte) (crypto.Signer, error) {
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("reading a private key: %w", err)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("a key of type %T cannot sign", key)
+	}
+	return signer, nil
+}

@@ -1,0 +1,200 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/agent"
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/credential"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
+	"git.sentryagent.ai/sentryagent-idp/internal/scope"
+)
+
+const agentColumns = `a.id, a.organization_id, a.email, a.agent_type, a.version, a.capabilities, a.owner, a.deployment_env,
+	a.status, a.metadata, a.token_ttl, a.created_at, a.updated_at, a.last_auth_at, a.tokens_valid_after, a.revision`
+
+// agentDestinations is where a row of agentColumns is scanned to; finish turns
+// what was scanned as text into its type.
+func agentDestinations(a *agent.Agent) (dest []any, finish func()) {
+	var capabilities, metadata string
+	var ttl int64
+	return []any{
+			&a.ID, &a.OrganizationID, &a.Email, &a.Type, &a.Version, &capabilities, &a.Owner, &a.DeploymentEnv,
+			&a.Status, &metadata, &ttl, when{&a.CreatedAt}, when{&a.UpdatedAt}, when{&a.LastAuthAt}, when{&a.TokensValidAfter}, &a.Revision,
+		}, func() {
+			a.Capabilities = scope.Set(strings.Fields(capabilities))
+			a.Metadata = json.RawMessage(metadata)
+			a.TokenTTL = time.Duration(ttl) * time.Second
+		}
+}
+
+func scanAgent(row scanner) (agent.Agent, error) {
+	var a agent.Agent
+	dest, finish := agentDestinations(&a)
+	if err := row.Scan(dest...); err != nil {
+		return agent.Agent{}, err
+	}
+	finish()
+	return a, nil
+}
+
+// CreateAgent stores the agent, its first credential and the events.
+func (s *Store) CreateAgent(ctx context.Context, a agent.Agent, c credential.Credential, events ...audit.Event) error {
+	return s.transact(ctx, func(tx *sql.Tx) error {
+		if err := s.roomForOneMore(ctx, tx, a.OrganizationID); err != nil {
+			return err
+		}
+		_, err := s.exec(ctx, tx, `INSERT INTO agents (id, organization_id, email, agent_type, version, capabilities, owner, deployment_env,
+			status, metadata, token_ttl, created_at, updated_at, revision) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)`,
+			a.ID, a.OrganizationID, a.Email, a.Type, a.Version, a.Capabilities.String(), a.Owner, a.DeploymentEnv,
+			string(a.Status), string(a.Metadata), int64(a.TokenTTL/time.Second), a.CreatedAt, a.UpdatedAt, a.Revision)
+		if err != nil {
+			if s.dialect.IsUniqueViolation(err) {
+				return fault.New(fault.Conflict, fault.CodeAgentExists, "an agent with the email "+a.Email+" exists already")
+			}
+			return broken("storing an agent", err)
+		}
+		if err := s.saveCapabilities(ctx, tx, a); err != nil {
+			return err
+		}
+		if err := s.saveCredential(ctx, tx, c); err != nil {
+			return err
+		}
+		if err := s.raise(ctx, tx); err != nil {
+			return err
+		}
+		return s.append(ctx, tx, events...)
+	})
+}
+
+func (s *Store) roomForOneMore(ctx context.Context, tx *sql.Tx, organization uuid.UUID) error {
+	var limit sql.NullInt64
+	err := s.row(ctx, tx, "SELECT max_agents FROM organizations WHERE id = $1"+s.dialect.ForUpdate(), organization).Scan(&limit)
+	if errors.Is(err, sql.ErrNoRows) {
+		return noOrganization()
+	}
+	if err != nil {
+		return broken("reading the organization's limits", err)
+	}
+	if !limit.Valid {
+		return nil
+	}
+	var n int64
+	if err := s.row(ctx, tx, "SELECT count(*) FROM agents WHERE organization_id = $1 AND status <> 'archived'", organization).Scan(&n); err != nil {
+		return broken("counting agents", err)
+	}
+	if n >= limit.Int64 {
+		return fault.New(fault.Conflict, fault.CodeConflict, fmt.Sprintf("the organization has its maximum of %d agents", limit.Int64))
+	}
+	return nil
+}
+
+// saveCapabilities keeps the rows that the capability filter searches.
+func (s *Store) saveCapabilities(ctx context.Context, tx *sql.Tx, a agent.Agent) error {
+	if _, err := s.exec(ctx, tx, "DELETE FROM agent_capabilities WHERE agent_id = $1", a.ID); err != nil {
+		return broken("storing capabilities", err)
+	}
+	args := make([]any, 0, 4*len(a.Capabilities))
+	for _, name := range a.Capabilities {
+		args = append(args, a.ID, a.OrganizationID, name, a.CreatedAt)
+	}
+	query := "INSERT INTO agent_capabilities (agent_id, organization_id, capability, created_at) VALUES " + tuples(len(a.Capabilities), 4)
+	if _, err := s.exec(ctx, tx, query, args...); err != nil {
+		return broken("storing capabilities", err)
+	}
+	return nil
+}
+
+func (s *Store) agent(ctx context.Context, q querier, organization, id uuid.UUID, lock string) (agent.Agent, error) {
+	a, err := scanAgent(s.row(ctx, q, "SELECT "+agentColumns+" FROM agents a WHERE a.id = $1 AND a.organization_id = $2"+lock, id, organization))
+	if errors.Is(err, sql.ErrNoRows) {
+		return a, fault.New(fault.NotFound, fault.CodeAgentNotFound, "there is no such agent")
+	}
+	if err != nil {
+		return a, broken("reading an agent", err)
+	}
+	return a, nil
+}
+
+// Agent gives one agent of the organization.
+func (s *Store) Agent(ctx context.Context, organization, id uuid.UUID) (agent.Agent, error) {
+	return s.agent(ctx, s.read, organization, id, "")
+}
+
+// UpdateAgent reads, changes and writes one agent and its event.
+func (s *Store) UpdateAgent(ctx context.Context, organization, id uuid.UUID, change func(*agent.Agent) (audit.Event, error)) (agent.Agent, error) {
+	var a agent.Agent
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		var err error
+		if a, err = s.agent(ctx, tx, organization, id, s.dialect.ForUpdate()); err != nil {
+			return err
+		}
+		ended := a.Status.Ended()
+		event, err := change(&a)
+		if err != nil {
+			return err
+		}
+		a.Revision++
+		if _, err := s.exec(ctx, tx, `UPDATE agents SET agent_type = $1, version = $2, capabilities = $3, owner = $4, deployment_env = $5,
+			status = $6, metadata = $7, token_ttl = $8, updated_at = $9, tokens_valid_after = $10, revision = $11 WHERE id = $12`,
+			a.Type, a.Version, a.Capabilities.String(), a.Owner, a.DeploymentEnv, string(a.Status), string(a.Metadata),
+			int64(a.TokenTTL/time.Second), a.UpdatedAt, a.TokensValidAfter, a.Revision, a.ID); err != nil {
+			return broken("storing an agent", err)
+		}
+		if err := s.saveCapabilities(ctx, tx, a); err != nil {
+			return err
+		}
+		if a.Status.Ended() && !ended {
+			if _, err := s.exec(ctx, tx, "UPDATE credentials SET revoked_at = $1, revision = revision + 1 WHERE agent_id = $2 AND revoked_at IS NULL", a.UpdatedAt, a.ID); err != nil {
+				return broken("revoking credentials", err)
+			}
+		}
+		if err := s.raise(ctx, tx); err != nil {
+			return err
+		}
+		return s.append(ctx, tx, event)
+	})
+	if errors.Is(err, agent.ErrUnchanged) {
+		err = nil
+	}
+	return a, err
+}
+
+// Agents lists an organization's agents, newest first.
+func (s *Store) Agents(ctx context.Context, organization uuid.UUID, f agent.Filter, q page.Query) (page.Page[agent.Agent], error) {
+	w, from, order := where{}, "agents a", "a"
+	if f.Capability != "" {
+		// The join's own copy of the time lets its index give the order.
+		from, order = "agent_capabilities k JOIN agents a ON a.id = k.agent_id", "k"
+		w.add("k.organization_id = $?", organization)
+		w.add("k.capability = $?", f.Capability)
+	} else {
+		w.add("a.organization_id = $?", organization)
+	}
+	w.addText("a.status = $?", string(f.Status))
+	w.addText("a.agent_type = $?", f.Type)
+	w.addText("a.owner = $?", f.Owner)
+	w.addText("a.deployment_env = $?", f.DeploymentEnv)
+	w.addText("a.email = $?", f.Email)
+	id := "a.id"
+	if order == "k" {
+		id = "k.agent_id"
+	}
+	w.after(order+".created_at", id, q.After)
+	rows, err := list(ctx, s, s.read, scanAgent, "SELECT "+agentColumns+" FROM "+from+" WHERE "+w.String()+
+		" ORDER BY "+order+".created_at DESC, "+id+" DESC LIMIT "+strconv.Itoa(q.Limit+1), w.args...)
+	if err != nil {
+		return page.Page[agent.Agent]{}, broken("listing agents", err)
+	}
+	return page.Cut(rows, q.Limit, func(a agent.Agent) page.Cursor { return page.Cursor{Time: a.CreatedAt, ID: a.ID} }), nil
+}

@@ -1,0 +1,146 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strconv"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/agent"
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/credential"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/token"
+)
+
+const credentialColumns = `c.id, c.agent_id, c.organization_id, c.key_id, c.label, c.bcrypt, c.fingerprint, c.fingerprint_key,
+	c.created_at, c.expires_at, c.revoked_at, c.last_used_at, c.rotated_from, c.revision`
+
+func credentialDestinations(c *credential.Credential) []any {
+	return []any{
+		&c.ID, &c.AgentID, &c.OrganizationID, &c.KeyID, &c.Label, &c.Verifier.Bcrypt, &c.Verifier.Fingerprint, &c.Verifier.FingerprintKeyID,
+		when{&c.CreatedAt}, when{&c.ExpiresAt}, when{&c.RevokedAt}, when{&c.LastUsedAt}, maybeID{&c.RotatedFrom}, &c.Revision,
+	}
+}
+
+func scanCredential(row scanner) (credential.Credential, error) {
+	var c credential.Credential
+	err := row.Scan(credentialDestinations(&c)...)
+	return c, err
+}
+
+// saveCredential stores a credential, new or changed.
+func (s *Store) saveCredential(ctx context.Context, tx *sql.Tx, c credential.Credential) error {
+	_, err := s.exec(ctx, tx, `INSERT INTO credentials (id, agent_id, organization_id, key_id, label, bcrypt, fingerprint, fingerprint_key,
+		created_at, expires_at, revoked_at, rotated_from, revision) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13)
+		ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, revoked_at = excluded.revoked_at, revision = credentials.revision + 1`,
+		c.ID, c.AgentID, c.OrganizationID, c.KeyID, c.Label, c.Verifier.Bcrypt, c.Verifier.Fingerprint, c.Verifier.FingerprintKeyID,
+		c.CreatedAt, c.ExpiresAt, c.RevokedAt, c.RotatedFrom, c.Revision)
+	if err != nil {
+		return broken("storing a credential", err)
+	}
+	return nil
+}
+
+// ChangeCredentials reads an agent and its live credentials, and writes what
+// change decides.
+func (s *Store) ChangeCredentials(ctx context.Context, organization, agentID uuid.UUID,
+	change func(h credential.Holder, live []credential.Credential) ([]credential.Credential, audit.Event, error),
+) error {
+	return s.transact(ctx, func(tx *sql.Tx) error {
+		a, err := s.agent(ctx, tx, organization, agentID, s.dialect.ForUpdate())
+		if err != nil {
+			return err
+		}
+		live, err := list(ctx, s, tx, scanCredential, "SELECT "+credentialColumns+" FROM credentials c WHERE c.agent_id = $1 AND c.revoked_at IS NULL", agentID)
+		if err != nil {
+			return broken("reading credentials", err)
+		}
+		changed, event, err := change(credential.Holder{
+			AgentID: a.ID, OrganizationID: a.OrganizationID, Status: string(a.Status), Ended: a.Status.Ended(), Capabilities: a.Capabilities,
+		}, live)
+		if err != nil {
+			return err
+		}
+		for _, c := range changed {
+			if err := s.saveCredential(ctx, tx, c); err != nil {
+				return err
+			}
+		}
+		if err := s.raise(ctx, tx); err != nil {
+			return err
+		}
+		return s.append(ctx, tx, event)
+	})
+}
+
+// Credential gives one credential of an agent of the organization.
+func (s *Store) Credential(ctx context.Context, organization, agentID, id uuid.UUID) (credential.Credential, error) {
+	if _, err := s.Agent(ctx, organization, agentID); err != nil {
+		return credential.Credential{}, err
+	}
+	c, err := scanCredential(s.row(ctx, s.read, "SELECT "+credentialColumns+" FROM credentials c WHERE c.id = $1 AND c.agent_id = $2", id, agentID))
+	if errors.Is(err, sql.ErrNoRows) {
+		return c, fault.New(fault.NotFound, fault.CodeCredentialNotFound, "there is no such credential")
+	}
+	if err != nil {
+		return c, broken("reading a credential", err)
+	}
+	return c, nil
+}
+
+// Credentials lists an agent's credentials, newest first.
+func (s *Store) Credentials(ctx context.Context, organization, agentID uuid.UUID) ([]credential.Credential, error) {
+	if _, err := s.Agent(ctx, organization, agentID); err != nil {
+		return nil, err
+	}
+	all, err := list(ctx, s, s.read, scanCredential, "SELECT "+credentialColumns+" FROM credentials c WHERE c.agent_id = $1 ORDER BY c.created_at DESC, c.id DESC LIMIT "+
+		strconv.Itoa(credential.MaxListed), agentID)
+	if err != nil {
+		return nil, broken("listing credentials", err)
+	}
+	return all, nil
+}
+
+// SaveVerifier replaces how a secret is verified.
+func (s *Store) SaveVerifier(ctx context.Context, id uuid.UUID, v credential.Verifier) error {
+	_, err := s.exec(ctx, s.write, "UPDATE credentials SET bcrypt = $1, fingerprint = $2, fingerprint_key = $3 WHERE id = $4",
+		v.Bcrypt, v.Fingerprint, v.FingerprintKeyID, id)
+	if err != nil {
+		return broken("renewing a verifier", err)
+	}
+	return nil
+}
+
+// EntryByKeyID gives the credential whose secret carries the key id.
+func (s *Store) EntryByKeyID(ctx context.Context, keyID string) (*token.Entry, error) {
+	return s.entry(ctx, "c.key_id = $1", keyID)
+}
+
+// EntryByCredential gives the credential of that id.
+func (s *Store) EntryByCredential(ctx context.Context, id uuid.UUID) (*token.Entry, error) {
+	return s.entry(ctx, "c.id = $1", id)
+}
+
+// entry reads a credential, its agent and the change counter in one statement,
+// so that all three belong to one state of the database.
+func (s *Store) entry(ctx context.Context, which string, key any) (*token.Entry, error) {
+	var (
+		a       agent.Agent
+		c       credential.Credential
+		counter int64
+	)
+	dest, finish := agentDestinations(&a)
+	dest = append(append(dest, credentialDestinations(&c)...), &counter)
+	err := s.row(ctx, s.read, "SELECT "+agentColumns+", "+credentialColumns+", n.value FROM credentials c JOIN agents a ON a.id = c.agent_id, change_counter n WHERE "+which, key).Scan(dest...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, token.ErrNoEntry
+	}
+	if err != nil {
+		return nil, broken("reading a credential", err)
+	}
+	finish()
+	return token.NewEntry(a, c, counter), nil
+}

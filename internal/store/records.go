@@ -1,0 +1,202 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
+)
+
+// AppendRecords writes the records whose basis holds, and marks their agents and
+// credentials as used, in one transaction.
+func (s *Store) AppendRecords(ctx context.Context, records []audit.Record) (audit.Batch, error) {
+	var done audit.Batch
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		if err := s.row(ctx, tx, "SELECT value FROM change_counter"+s.dialect.ForUpdate()).Scan(&done.Counter); err != nil {
+			return broken("reading the change counter", err)
+		}
+		stale, err := s.stale(ctx, tx, records, done.Counter)
+		if err != nil {
+			return err
+		}
+		done.Stale = stale
+		events := make([]audit.Event, 0, len(records))
+		for i, r := range records {
+			if !stale[i] {
+				events = append(events, r.Event)
+			}
+		}
+		if err := s.append(ctx, tx, events...); err != nil {
+			return err
+		}
+		return s.touch(ctx, tx, records, stale)
+	})
+	return done, err
+}
+
+// stale finds the records whose basis no longer holds. Where the counter has not
+// moved since a basis was read, nothing can have changed.
+func (s *Store) stale(ctx context.Context, tx *sql.Tx, records []audit.Record, counter int64) (map[int]bool, error) {
+	var doubtful []uuid.UUID
+	for _, r := range records {
+		if r.Basis != nil && r.Basis.Counter != counter {
+			doubtful = append(doubtful, r.Basis.CredentialID)
+		}
+	}
+	if len(doubtful) == 0 {
+		return nil, nil
+	}
+	type revisions struct {
+		credential        uuid.UUID
+		agentRevision     int64
+		credentialRevison int64
+	}
+	found, err := list(ctx, s, tx, func(row scanner) (revisions, error) {
+		var r revisions
+		err := row.Scan(&r.credential, &r.agentRevision, &r.credentialRevison)
+		return r, err
+	}, `SELECT c.id, a.revision, c.revision FROM credentials c JOIN agents a ON a.id = c.agent_id
+		WHERE c.id IN `+tuples(1, len(doubtful)), ids(doubtful)...)
+	if err != nil {
+		return nil, broken("checking revisions", err)
+	}
+	current := make(map[uuid.UUID]revisions, len(found))
+	for _, r := range found {
+		current[r.credential] = r
+	}
+	stale := map[int]bool{}
+	for i, r := range records {
+		if r.Basis == nil || r.Basis.Counter == counter {
+			continue
+		}
+		now, ok := current[r.Basis.CredentialID]
+		if !ok || now.agentRevision != r.Basis.AgentRevision || now.credentialRevison != r.Basis.CredentialRevision {
+			stale[i] = true
+		}
+	}
+	return stale, nil
+}
+
+func ids(all []uuid.UUID) []any {
+	args := make([]any, len(all))
+	for i, id := range all {
+		args[i] = id
+	}
+	return args
+}
+
+// touch notes the last use of each agent and credential once per batch.
+func (s *Store) touch(ctx context.Context, tx *sql.Tx, records []audit.Record, stale map[int]bool) error {
+	agents, credentials := map[uuid.UUID]time.Time{}, map[uuid.UUID]time.Time{}
+	later := func(m map[uuid.UUID]time.Time, id uuid.UUID, t time.Time) {
+		if t.After(m[id]) {
+			m[id] = t
+		}
+	}
+	for i, r := range records {
+		if r.Basis != nil && !stale[i] {
+			later(agents, r.Basis.AgentID, r.Event.Time)
+			later(credentials, r.Basis.CredentialID, r.Event.Time)
+		}
+	}
+	for _, t := range []struct {
+		used          map[uuid.UUID]time.Time
+		table, column string
+	}{{agents, "agents", "last_auth_at"}, {credentials, "credentials", "last_used_at"}} {
+		for id, at := range t.used {
+			query := "UPDATE " + t.table + " SET " + t.column + " = $1 WHERE id = $2 AND (" + t.column + " IS NULL OR " + t.column + " < $1)"
+			if _, err := s.exec(ctx, tx, query, at, id); err != nil {
+				return broken("noting the last use", err)
+			}
+		}
+	}
+	return nil
+}
+
+func scanEvent(row scanner) (audit.Event, error) {
+	var (
+		sequence int64
+		body     []byte
+	)
+	if err := row.Scan(&sequence, &body); err != nil {
+		return audit.Event{}, err
+	}
+	e, err := audit.Decode(body)
+	e.Sequence = sequence
+	return e, err
+}
+
+// Event gives one event of the organization.
+func (s *Store) Event(ctx context.Context, organization, id uuid.UUID) (audit.Event, error) {
+	e, err := scanEvent(s.row(ctx, s.read, "SELECT sequence, body FROM audit_events WHERE id = $1 AND organization_id = $2", id, organization))
+	if errors.Is(err, sql.ErrNoRows) {
+		return e, fault.New(fault.NotFound, fault.CodeNotFound, "there is no such audit event")
+	}
+	if err != nil {
+		return e, broken("reading an audit event", err)
+	}
+	return e, nil
+}
+
+// Events lists an organization's events, newest first.
+func (s *Store) Events(ctx context.Context, organization uuid.UUID, f audit.Filter, q page.Query) (page.Page[audit.Event], error) {
+	w := where{}
+	w.add("organization_id = $?", organization)
+	if f.AgentID != uuid.Nil {
+		w.add("agent_id = $?", f.AgentID)
+	}
+	w.addText("actor_id = $?", f.ActorID)
+	w.addText("action = $?", string(f.Action))
+	w.addText("outcome = $?", string(f.Outcome))
+	if !f.From.IsZero() {
+		w.add("time >= $?", f.From)
+	}
+	if !f.To.IsZero() {
+		w.add("time < $?", f.To)
+	}
+	w.after("time", "id", q.After)
+	rows, err := list(ctx, s, s.read, scanEvent,
+		"SELECT sequence, body FROM audit_events WHERE "+w.String()+" ORDER BY time DESC, id DESC LIMIT "+strconv.Itoa(q.Limit+1), w.args...)
+	if err != nil {
+		return page.Page[audit.Event]{}, broken("listing audit events", err)
+	}
+	return page.Cut(rows, q.Limit, func(e audit.Event) page.Cursor { return page.Cursor{Time: e.Time, ID: e.ID} }), nil
+}
+
+// where builds a conjunction; $? stands for the next parameter.
+type where struct {
+	terms []string
+	args  []any
+}
+
+func (w *where) add(term string, arg any) {
+	w.args = append(w.args, arg)
+	w.terms = append(w.terms, strings.Replace(term, "$?", "$"+strconv.Itoa(len(w.args)), 1))
+}
+
+func (w *where) addText(term, arg string) {
+	if arg != "" {
+		w.add(term, arg)
+	}
+}
+
+// after keeps the rows that follow the cursor in a descending list.
+func (w *where) after(timeColumn, idColumn string, c page.Cursor) {
+	if c.IsZero() {
+		return
+	}
+	w.args = append(w.args, c.Time, c.ID)
+	n := len(w.args)
+	w.terms = append(w.terms, "("+timeColumn+", "+idColumn+") < ($"+strconv.Itoa(n-1)+", $"+strconv.Itoa(n)+")")
+}
+
+// String gives the condition.
+func (w *where) String() string { return strings.Join(w.terms, " AND ") }

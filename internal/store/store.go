@@ -1,0 +1,218 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+)
+
+// Dialect is what engines differ in.
+type Dialect interface {
+	// Rewrite turns a query with $n parameters into the engine's form.
+	Rewrite(query string) string
+	// Time gives the value to bind for a time; the zero time is NULL.
+	Time(t time.Time) any
+	// IsUniqueViolation reports whether err says that a unique key is taken.
+	IsUniqueViolation(err error) bool
+	// ForUpdate is what a SELECT ends with to lock what it reads.
+	ForUpdate() string
+}
+
+// Store implements the stores of all domain packages on one database.
+type Store struct {
+	// write begins transactions that may write; read serves all else.
+	write, read *sql.DB
+	dialect     Dialect
+}
+
+// New makes a store on two handles of one database, which may be the same.
+func New(write, read *sql.DB, d Dialect) *Store { return &Store{write: write, read: read, dialect: d} }
+
+// Close closes the database.
+func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close()) }
+
+// Ping reports whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	var one int
+	return s.read.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+}
+
+// querier is a transaction or a handle.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func (s *Store) exec(ctx context.Context, q querier, query string, args ...any) (int64, error) {
+	res, err := q.ExecContext(ctx, s.dialect.Rewrite(query), s.bind(args)...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+func (s *Store) row(ctx context.Context, q querier, query string, args ...any) *sql.Row {
+	return q.QueryRowContext(ctx, s.dialect.Rewrite(query), s.bind(args)...)
+}
+
+// list scans every row of a query.
+func list[T any](ctx context.Context, s *Store, q querier, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := q.QueryContext(ctx, s.dialect.Rewrite(query), s.bind(args)...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		one, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
+}
+
+type scanner interface{ Scan(dest ...any) error }
+
+func (s *Store) bind(args []any) []any {
+	for i, arg := range args {
+		switch v := arg.(type) {
+		case time.Time:
+			args[i] = s.dialect.Time(v)
+		case uuid.UUID:
+			if v == uuid.Nil {
+				args[i] = nil
+			}
+		}
+	}
+	return args
+}
+
+// transact runs fn in one transaction. A fault that fn returns is returned as it
+// is; anything else is a failure of the database and becomes UNAVAILABLE.
+func (s *Store) transact(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return fault.UnavailableBecause(fmt.Errorf("beginning a transaction: %w", err))
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after a commit
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fault.UnavailableBecause(fmt.Errorf("committing: %w", err))
+	}
+	return nil
+}
+
+// raise raises the change counter: every cached row must prove itself anew.
+func (s *Store) raise(ctx context.Context, tx *sql.Tx) error {
+	if _, err := s.exec(ctx, tx, "UPDATE change_counter SET value = value + 1"); err != nil {
+		return broken("raising the change counter", err)
+	}
+	return nil
+}
+
+// Counter reads the change counter.
+func (s *Store) Counter(ctx context.Context) (int64, error) {
+	var n int64
+	err := s.row(ctx, s.read, "SELECT value FROM change_counter").Scan(&n)
+	if err != nil {
+		return 0, broken("reading the change counter", err)
+	}
+	return n, nil
+}
+
+// append writes events in order and gives them the next places in the log.
+func (s *Store) append(ctx context.Context, tx *sql.Tx, events ...audit.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	var last int64
+	err := s.row(ctx, tx, "UPDATE audit_head SET sequence = sequence + $1 RETURNING sequence", len(events)).Scan(&last)
+	if err != nil {
+		return broken("taking places in the audit log", err)
+	}
+	const columns = 9
+	next := last - int64(len(events)) + 1
+	for len(events) > 0 {
+		chunk := events[:min(len(events), 1000)]
+		events = events[len(chunk):]
+		args := make([]any, 0, len(chunk)*columns)
+		for _, e := range chunk {
+			args = append(args, next, e.ID, e.OrganizationID, e.Time, e.AgentID, e.Actor.ID, string(e.Action), string(e.Outcome), e.Encode())
+			next++
+		}
+		query := "INSERT INTO audit_events (sequence, id, organization_id, time, agent_id, actor_id, action, outcome, body) VALUES " + tuples(len(chunk), columns)
+		if _, err := s.exec(ctx, tx, query, args...); err != nil {
+			return broken("appending to the audit log", err)
+		}
+	}
+	return nil
+}
+
+// tuples gives "($1,$2),($3,$4)" for two rows of two columns.
+func tuples(rows, columns int) string {
+	var b strings.Builder
+	n := 0
+	for r := range rows {
+		if r > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('(')
+		for c := range columns {
+			if c > 0 {
+				b.WriteByte(',')
+			}
+			n++
+			fmt.Fprintf(&b, "$%d", n)
+		}
+		b.WriteByte(')')
+	}
+	return b.String()
+}
+
+// broken makes the fault for a database that failed while doing something.
+func broken(doing string, err error) error {
+	return fault.UnavailableBecause(fmt.Errorf("%s: %w", doing, err))
+}
+
+// when scans a time that may be NULL, from any engine's form.
+type when struct{ to *time.Time }
+
+// Scan takes microseconds since 1970 or a time.
+func (w when) Scan(v any) error {
+	switch v := v.(type) {
+	case nil:
+		*w.to = time.Time{}
+	case int64:
+		*w.to = time.UnixMicro(v).UTC()
+	case time.Time:
+		*w.to = v.UTC()
+	default:
+		return fmt.Errorf("a time cannot be read from %T", v)
+	}
+	return nil
+}
+
+// maybeID scans a UUID that may be NULL.
+type maybeID struct{ to *uuid.UUID }
+
+// Scan takes what uuid.UUID takes, or nil.
+func (m maybeID) Scan(v any) error {
+	*m.to = uuid.Nil
+	if v == nil {
+		return nil
+	}
+	return m.to.Scan(v)
+}

@@ -1,0 +1,119 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/agent"
+	"git.sentryagent.ai/sentryagent-idp/internal/credential"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/secret"
+)
+
+// Denial says why a client was not authenticated. The reason is for the audit
+// log; a caller learns no more than that it failed.
+type Denial struct {
+	Reason string
+	// Entry is the credential that was presented, nil where there is none.
+	Entry *Entry
+}
+
+// Error gives the reason.
+func (d *Denial) Error() string { return "client authentication failed: " + d.Reason }
+
+// The reasons for a denial, as the audit log names them.
+const (
+	ReasonUnknownClient     = "unknown_client"
+	ReasonMalformedSecret   = "malformed_secret"
+	ReasonWrongSecret       = "wrong_secret"
+	ReasonCredentialExpired = "credential_expired"
+	ReasonCredentialRevoked = "credential_revoked"
+)
+
+// VerifierStore keeps a renewed verifier.
+type VerifierStore interface {
+	// SaveVerifier replaces how a secret is verified, not what it is.
+	SaveVerifier(ctx context.Context, id uuid.UUID, v credential.Verifier) error
+}
+
+// Authenticator tells which agent presents a secret.
+type Authenticator struct {
+	directory *Directory
+	hasher    *credential.Hasher
+	verifiers VerifierStore
+	now       func() time.Time
+}
+
+// NewAuthenticator makes an authenticator.
+func NewAuthenticator(d *Directory, h *credential.Hasher, v VerifierStore, now func() time.Time) *Authenticator {
+	return &Authenticator{directory: d, hasher: h, verifiers: v, now: now}
+}
+
+// Authenticate gives the entry of the client that presents the secret; source is
+// the address it calls from. It fails with *Denial, or with UNAVAILABLE where
+// nothing could be decided. With reread it trusts no remembered entry.
+func (a *Authenticator) Authenticate(ctx context.Context, clientID string, presented secret.Value, source string, reread bool) (*Entry, error) {
+	s, err := credential.ParseSecret(presented.Reveal())
+	if err != nil {
+		a.hasher.Dummy()
+		return nil, &Denial{Reason: ReasonMalformedSecret}
+	}
+	e, fresh, err := a.lookup(ctx, s.KeyID(), reread)
+	if errors.Is(err, ErrNoEntry) {
+		a.hasher.Dummy()
+		return nil, &Denial{Reason: ReasonUnknownClient}
+	}
+	if err != nil {
+		return nil, fault.UnavailableBecause(err)
+	}
+	ok, renewed, err := a.hasher.Verify(ctx, s, e.Credential.Verifier, e.Agent.ID.String()+" "+source)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, &Denial{Reason: ReasonWrongSecret, Entry: e}
+	}
+	if e.Agent.ID.String() != clientID {
+		return nil, &Denial{Reason: ReasonUnknownClient}
+	}
+	if renewed != nil {
+		if err := a.verifiers.SaveVerifier(ctx, e.Credential.ID, *renewed); err != nil {
+			return nil, fault.UnavailableBecause(err)
+		}
+		a.directory.Forget(s.KeyID())
+	}
+	reason := a.refusal(e)
+	if reason != "" && !fresh {
+		// What is remembered may be out of date, and a refusal is not committed.
+		return a.Authenticate(ctx, clientID, presented, source, true)
+	}
+	if reason != "" {
+		return nil, &Denial{Reason: reason, Entry: e}
+	}
+	return e, nil
+}
+
+func (a *Authenticator) lookup(ctx context.Context, keyID string, reread bool) (*Entry, bool, error) {
+	if !reread {
+		return a.directory.Cached(ctx, keyID)
+	}
+	e, err := a.directory.Read(ctx, keyID)
+	return e, true, err
+}
+
+// refusal says why a client that knows its secret may still not have a token.
+func (a *Authenticator) refusal(e *Entry) string {
+	if e.Agent.Status != agent.Active {
+		return "agent_" + string(e.Agent.Status)
+	}
+	switch e.Credential.Status(a.now()) {
+	case credential.Revoked:
+		return ReasonCredentialRevoked
+	case credential.Expired:
+		return ReasonCredentialExpired
+	}
+	return ""
+}

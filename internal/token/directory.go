@@ -1,0 +1,173 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+	"github.com/maypok86/otter/v2"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/agent"
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/credential"
+)
+
+// ErrNoEntry says that there is no such credential.
+var ErrNoEntry = errors.New("no such credential")
+
+// Entry is a credential with its agent, read together. It is shared between
+// requests and never changed but for the counter.
+type Entry struct {
+	Agent      agent.Agent
+	Credential credential.Credential
+	// counter is the change counter at which both were last known to hold.
+	counter atomic.Int64
+}
+
+// NewEntry makes an entry of rows that were read at the change counter.
+func NewEntry(a agent.Agent, c credential.Credential, counter int64) *Entry {
+	e := &Entry{Agent: a, Credential: c}
+	e.counter.Store(counter)
+	return e
+}
+
+// basis is what a decision made on the entry rests on.
+func (e *Entry) basis() *audit.Basis {
+	return &audit.Basis{
+		Counter: e.counter.Load(), AgentID: e.Agent.ID, AgentRevision: e.Agent.Revision,
+		CredentialID: e.Credential.ID, CredentialRevision: e.Credential.Revision,
+	}
+}
+
+// heldAt notes that a transaction found the entry to hold at the counter.
+func (e *Entry) heldAt(counter int64) {
+	for old := e.counter.Load(); old < counter && !e.counter.CompareAndSwap(old, counter); {
+		old = e.counter.Load()
+	}
+}
+
+// Source reads the registry.
+type Source interface {
+	// EntryByKeyID gives the credential whose secret carries the key id, or ErrNoEntry.
+	EntryByKeyID(ctx context.Context, keyID string) (*Entry, error)
+	// EntryByCredential gives the credential of that id, or ErrNoEntry.
+	EntryByCredential(ctx context.Context, id uuid.UUID) (*Entry, error)
+	// Counter reads the change counter, which every change of an agent, a
+	// credential or a revocation raises in its own transaction.
+	Counter(ctx context.Context) (int64, error)
+}
+
+// Directory is a bounded cache of entries before a Source.
+type Directory struct {
+	source       Source
+	byKeyID      *otter.Cache[string, *Entry]
+	byCredential *otter.Cache[uuid.UUID, *Entry]
+	counter      sharedRead
+}
+
+// NewDirectory makes a directory that keeps at most size entries of each kind.
+func NewDirectory(source Source, size int) (*Directory, error) {
+	byKeyID, err := otter.New(&otter.Options[string, *Entry]{MaximumSize: size})
+	if err != nil {
+		return nil, err
+	}
+	byCredential, err := otter.New(&otter.Options[uuid.UUID, *Entry]{MaximumSize: size})
+	if err != nil {
+		return nil, err
+	}
+	return &Directory{source: source, byKeyID: byKeyID, byCredential: byCredential, counter: sharedRead{read: source.Counter}}, nil
+}
+
+// Cached gives the entry of a key id as it is remembered, or reads it. It may be
+// out of date: what is decided on it is checked when it is committed.
+func (d *Directory) Cached(ctx context.Context, keyID string) (e *Entry, fresh bool, err error) {
+	if e, ok := d.byKeyID.GetIfPresent(keyID); ok {
+		return e, false, nil
+	}
+	e, err = d.Read(ctx, keyID)
+	return e, true, err
+}
+
+// Read reads the entry of a key id afresh.
+func (d *Directory) Read(ctx context.Context, keyID string) (*Entry, error) {
+	e, err := d.source.EntryByKeyID(ctx, keyID)
+	if err != nil {
+		return nil, err
+	}
+	d.byKeyID.Set(keyID, e)
+	return e, nil
+}
+
+// Forget drops the entry of a key id.
+func (d *Directory) Forget(keyID string) { d.byKeyID.Invalidate(keyID) }
+
+// Current gives the entry of a credential as it is at the counter, which the
+// caller has read after its own request began.
+func (d *Directory) Current(ctx context.Context, credentialID uuid.UUID, counter int64) (*Entry, error) {
+	if e, ok := d.byCredential.GetIfPresent(credentialID); ok && e.counter.Load() >= counter {
+		return e, nil
+	}
+	e, err := d.source.EntryByCredential(ctx, credentialID)
+	if err != nil {
+		return nil, err
+	}
+	d.byCredential.Set(credentialID, e)
+	return e, nil
+}
+
+// Counter reads the change counter. Concurrent calls share a read, but never one
+// that began before they did.
+func (d *Directory) Counter(ctx context.Context) (int64, error) { return d.counter.get(ctx) }
+
+// sharedRead lets all callers that arrive while a read is under way wait
+// together for the next one.
+type sharedRead struct {
+	read    func(context.Context) (int64, error)
+	mu      sync.Mutex
+	running bool
+	next    *readResult
+}
+
+type readResult struct {
+	done  chan struct{}
+	value int64
+	err   error
+}
+
+func (s *sharedRead) get(ctx context.Context) (int64, error) {
+	s.mu.Lock()
+	if s.next == nil {
+		s.next = &readResult{done: make(chan struct{})}
+	}
+	mine := s.next
+	if !s.running {
+		s.running = true
+		// The read serves many callers, so it must not end with one of them.
+		go s.serve(context.WithoutCancel(ctx))
+	}
+	s.mu.Unlock()
+	select {
+	case <-mine.done:
+		return mine.value, mine.err
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}
+
+func (s *sharedRead) serve(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		current := s.next
+		s.next = nil
+		if current == nil {
+			s.running = false
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		current.value, current.err = s.read(ctx)
+		close(current.done)
+	}
+}

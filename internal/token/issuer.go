@@ -1,0 +1,176 @@
+package token
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/keys"
+	"git.sentryagent.ai/sentryagent-idp/internal/scope"
+)
+
+// Grant is what was allowed: who gets a token, for what, and for whom.
+type Grant struct {
+	Entry    *Entry
+	Scope    scope.Set
+	Audience []string
+	Origin   audit.Origin
+}
+
+// Issued is a token that may leave the server: its event is durable.
+type Issued struct {
+	Token     string
+	ID        uuid.UUID
+	Scope     scope.Set
+	ExpiresIn time.Duration
+}
+
+// IssuerConfig is what an Issuer needs.
+type IssuerConfig struct {
+	// Issuer is the iss claim and the default audience, without a trailing slash.
+	Issuer string
+	// TTL is the lifetime where the agent has none of its own.
+	TTL  time.Duration
+	Ring *keys.Ring
+	Log  *audit.Log
+	Now  func() time.Time
+}
+
+// Issuer makes access tokens (RFC 9068).
+type Issuer struct{ cfg IssuerConfig }
+
+// NewIssuer makes an issuer.
+func NewIssuer(cfg IssuerConfig) *Issuer { return &Issuer{cfg: cfg} }
+
+// Issue makes a token. Its event is handed to the log before the token is
+// signed, so that the signature is made while the event is being committed, and
+// the token is given only after. It fails with audit.ErrStale where the grant
+// rests on a state that has changed, and then nothing is issued or recorded;
+// with UNAVAILABLE where the event could not be made durable.
+func (i *Issuer) Issue(ctx context.Context, g Grant) (Issued, error) {
+	now := i.cfg.Now().UTC().Truncate(time.Microsecond)
+	// A clock that lags behind the node that suspended the agent must not make
+	// tokens that are born dead.
+	if now.Before(g.Entry.Agent.TokensValidAfter) {
+		now = g.Entry.Agent.TokensValidAfter
+	}
+	signer, err := i.cfg.Ring.Signer(now)
+	if err != nil {
+		return Issued{}, err
+	}
+	ttl := i.cfg.TTL
+	if g.Entry.Agent.TokenTTL != 0 {
+		ttl = g.Entry.Agent.TokenTTL
+	}
+	if len(g.Audience) == 0 {
+		g.Audience = []string{i.cfg.Issuer}
+	}
+	id := audit.NewID(now)
+	pending, err := i.cfg.Log.Submit(audit.Record{Event: i.event(g, id, now, ttl), Basis: g.Entry.basis()})
+	if err != nil {
+		return Issued{}, err
+	}
+	signed, err := sign(signer, i.claims(g, id, now, ttl))
+	if err != nil {
+		return Issued{}, err
+	}
+	counter, err := pending.Wait(ctx)
+	if err != nil {
+		return Issued{}, err
+	}
+	g.Entry.heldAt(counter)
+	return Issued{Token: signed, ID: id, Scope: g.Scope, ExpiresIn: ttl}, nil
+}
+
+func (i *Issuer) event(g Grant, id uuid.UUID, now time.Time, ttl time.Duration) audit.Event {
+	a := &g.Entry.Agent
+	g.Origin.Actor = audit.Actor{Type: audit.TypeAgent, ID: a.ID.String()}
+	return g.Origin.Event(now, a.OrganizationID, audit.TokenIssued, audit.Target{Type: audit.TypeToken, ID: id.String()}).
+		About(a.ID).
+		With(audit.Details{}.String("scope", g.Scope.String()).Strings("audience", g.Audience).
+			String("credentialId", g.Entry.Credential.ID.String()).
+			Time("expiresAt", now.Truncate(time.Second).Add(ttl)))
+}
+
+// claims appends the payload; reflection would cost as much as the signature.
+func (i *Issuer) claims(g Grant, id uuid.UUID, now time.Time, ttl time.Duration) []byte {
+	a := &g.Entry.Agent
+	subject := a.ID.String()
+	iat := now.Unix()
+	b := make([]byte, 0, 768)
+	b = append(b, '{')
+	b = member(b, "iss", i.cfg.Issuer)
+	b = member(b, "sub", subject)
+	b = member(b, "client_id", subject)
+	b = append(b, `"aud":`...)
+	b = appendAudience(b, g.Audience)
+	b = append(b, `,"exp":`...)
+	b = strconv.AppendInt(b, iat+int64(ttl/time.Second), 10)
+	b = append(b, `,"iat":`...)
+	b = strconv.AppendInt(b, iat, 10)
+	b = append(b, `,"nbf":`...)
+	b = strconv.AppendInt(b, iat, 10)
+	b = append(b, ',')
+	b = member(b, "jti", id.String())
+	b = member(b, "scope", g.Scope.String())
+	b = member(b, "org", a.OrganizationID.String())
+	b = member(b, "agent_type", a.Type)
+	b = member(b, "owner", a.Owner)
+	b = member(b, "deployment_env", a.DeploymentEnv)
+	b = member(b, "cid", g.Entry.Credential.ID.String())
+	b[len(b)-1] = '}'
+	return b
+}
+
+func member(b []byte, name, value string) []byte {
+	b = append(b, '"')
+	b = append(b, name...)
+	b = append(b, `":`...)
+	b = appendString(b, value)
+	return append(b, ',')
+}
+
+// appendString encodes plain ASCII, the common case, without reflection.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c > '~' || c == '"' || c == '\\' {
+			encoded, _ := json.Marshal(s) // a string always encodes
+			return append(b, encoded...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}
+
+func appendAudience(b []byte, audience []string) []byte {
+	if len(audience) == 1 {
+		return appendString(b, audience[0])
+	}
+	for i, a := range audience {
+		b = append(b, "[,"[min(i, 1)])
+		b = appendString(b, a)
+	}
+	return append(b, ']')
+}
+
+// sign makes the compact serialization (RFC 7515 §3.1).
+func sign(s keys.Signer, payload []byte) (string, error) {
+	header := `{"alg":"` + string(s.Alg()) + `","typ":"at+jwt","kid":"` + s.KID() + `"}`
+	enc := base64.RawURLEncoding
+	b := make([]byte, 0, enc.EncodedLen(len(header))+enc.EncodedLen(len(payload))+512)
+	b = enc.AppendEncode(b, []byte(header))
+	b = append(b, '.')
+	b = enc.AppendEncode(b, payload)
+	signature, err := s.Sign(b)
+	if err != nil {
+		return "", err
+	}
+	b = append(b, '.')
+	return string(enc.AppendEncode(b, signature)), nil
+}

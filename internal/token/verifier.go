@@ -1,0 +1,220 @@
+package token
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/google/uuid"
+	"github.com/maypok86/otter/v2"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/agent"
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/keys"
+	"git.sentryagent.ai/sentryagent-idp/internal/scope"
+)
+
+// MaxLength bounds a token before it is parsed, in bytes.
+const MaxLength = 8 << 10
+
+// ErrInactive says that a token is not one of ours, or no longer holds. Why is
+// not told, as RFC 7662 §2.2 asks.
+var ErrInactive = errors.New("the token is not active")
+
+// Token is a verified access token.
+type Token struct {
+	ID             uuid.UUID
+	AgentID        uuid.UUID
+	OrganizationID uuid.UUID
+	CredentialID   uuid.UUID
+	Issuer         string
+	Audience       []string
+	Scope          scope.Set
+	AgentType      string
+	Owner          string
+	DeploymentEnv  string
+	IssuedAt       int64 // seconds since 1970, as are the next two
+	NotBefore      int64
+	ExpiresAt      int64
+}
+
+// RevocationStore keeps the tokens that were revoked one by one.
+type RevocationStore interface {
+	// RevokeToken stores that the token is revoked until it would expire anyway,
+	// and the event, in one transaction. Revoking it again writes nothing.
+	RevokeToken(ctx context.Context, id uuid.UUID, expiresAt time.Time, event audit.Event) error
+	// TokenRevoked reports whether the token was revoked.
+	TokenRevoked(ctx context.Context, id uuid.UUID) (bool, error)
+}
+
+// VerifierConfig is what a Verifier needs.
+type VerifierConfig struct {
+	Issuer      string
+	Ring        *keys.Ring
+	Directory   *Directory
+	Revocations RevocationStore
+	// CacheEntries bounds how many signatures are remembered as good.
+	CacheEntries int
+	Now          func() time.Time
+}
+
+// Verifier tells whether a token holds at this moment.
+type Verifier struct {
+	cfg    VerifierConfig
+	signed *otter.Cache[[sha256.Size]byte, *verified]
+}
+
+// verified is a token whose signature is good, and the change counter at which
+// it was last found to hold.
+type verified struct {
+	Token
+	counter int64
+}
+
+// NewVerifier makes a verifier.
+func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
+	cache, err := otter.New(&otter.Options[[sha256.Size]byte, *verified]{MaximumSize: cfg.CacheEntries})
+	if err != nil {
+		return nil, err
+	}
+	return &Verifier{cfg: cfg, signed: cache}, nil
+}
+
+// Verify gives a token that is ours, in its time, not revoked, of an active
+// agent and of a credential that was not revoked. It fails with ErrInactive, or
+// with UNAVAILABLE where the state could not be read.
+func (v *Verifier) Verify(ctx context.Context, raw string) (*Token, error) {
+	if len(raw) > MaxLength {
+		return nil, ErrInactive
+	}
+	counter, err := v.cfg.Directory.Counter(ctx)
+	if err != nil {
+		return nil, fault.UnavailableBecause(err)
+	}
+	key := sha256.Sum256([]byte(raw))
+	known, ok := v.signed.GetIfPresent(key)
+	if !ok {
+		t, err := v.parse(ctx, raw)
+		if err != nil {
+			return nil, err
+		}
+		known = &verified{Token: *t, counter: -1}
+	}
+	now := v.cfg.Now()
+	if now.Unix() >= known.ExpiresAt || now.Unix() < known.NotBefore-clockSkew {
+		return nil, ErrInactive
+	}
+	if known.counter != counter {
+		if err := v.holds(ctx, &known.Token, counter); err != nil {
+			return nil, err
+		}
+		known = &verified{Token: known.Token, counter: counter}
+		v.signed.Set(key, known)
+	}
+	t := known.Token
+	return &t, nil
+}
+
+// clockSkew is how many seconds another node's clock may be ahead.
+const clockSkew = 5
+
+// holds asks the registry whether the token still stands.
+func (v *Verifier) holds(ctx context.Context, t *Token, counter int64) error {
+	e, err := v.cfg.Directory.Current(ctx, t.CredentialID, counter)
+	if errors.Is(err, ErrNoEntry) {
+		return ErrInactive
+	}
+	if err != nil {
+		return fault.UnavailableBecause(err)
+	}
+	if e.Agent.ID != t.AgentID || e.Agent.Status != agent.Active || !e.Credential.RevokedAt.IsZero() ||
+		audit.TimeOf(t.ID).Before(e.Agent.TokensValidAfter) {
+		return ErrInactive
+	}
+	revoked, err := v.cfg.Revocations.TokenRevoked(ctx, t.ID)
+	if err != nil {
+		return fault.UnavailableBecause(err)
+	}
+	if revoked {
+		return ErrInactive
+	}
+	return nil
+}
+
+// parse checks form and signature (RFC 9068 §4): only our own keys, each with
+// its own algorithm, and only the type of an access token.
+func (v *Verifier) parse(ctx context.Context, raw string) (*Token, error) {
+	if strings.Count(raw, ".") != 2 {
+		return nil, ErrInactive
+	}
+	parsed, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.RS256})
+	if err != nil {
+		return nil, ErrInactive
+	}
+	header := parsed.Signatures[0].Protected
+	if typ, _ := header.ExtraHeaders[jose.HeaderType].(string); !strings.EqualFold(typ, "at+jwt") && !strings.EqualFold(typ, "application/at+jwt") {
+		return nil, ErrInactive
+	}
+	public, alg, ok := v.cfg.Ring.PublicKey(header.KeyID)
+	if !ok {
+		// Another node may have begun to sign with a key we have not read yet.
+		if err := v.cfg.Ring.Refresh(ctx); err != nil {
+			return nil, fault.UnavailableBecause(err)
+		}
+		public, alg, ok = v.cfg.Ring.PublicKey(header.KeyID)
+	}
+	if !ok || header.Algorithm != string(alg) {
+		return nil, ErrInactive
+	}
+	payload, err := parsed.Verify(public)
+	if err != nil {
+		return nil, ErrInactive
+	}
+	return v.claims(payload)
+}
+
+func (v *Verifier) claims(payload []byte) (*Token, error) {
+	var c struct {
+		Issuer        string          `json:"iss"`
+		Subject       uuid.UUID       `json:"sub"`
+		Audience      json.RawMessage `json:"aud"`
+		ExpiresAt     int64           `json:"exp"`
+		IssuedAt      int64           `json:"iat"`
+		NotBefore     int64           `json:"nbf"`
+		ID            uuid.UUID       `json:"jti"`
+		Scope         string          `json:"scope"`
+		Organization  uuid.UUID       `json:"org"`
+		AgentType     string          `json:"agent_type"`
+		Owner         string          `json:"owner"`
+		DeploymentEnv string          `json:"deployment_env"`
+		Credential    uuid.UUID       `json:"cid"`
+	}
+	if err := json.Unmarshal(payload, &c); err != nil || c.Issuer != v.cfg.Issuer {
+		return nil, ErrInactive
+	}
+	audience, err := parseAudience(c.Audience)
+	if err != nil {
+		return nil, ErrInactive
+	}
+	return &Token{
+		ID: c.ID, AgentID: c.Subject, OrganizationID: c.Organization, CredentialID: c.Credential, Issuer: c.Issuer,
+		Audience: audience, Scope: scope.New(strings.Fields(c.Scope)...), AgentType: c.AgentType, Owner: c.Owner, DeploymentEnv: c.DeploymentEnv,
+		IssuedAt: c.IssuedAt, NotBefore: c.NotBefore, ExpiresAt: c.ExpiresAt,
+	}, nil
+}
+
+// parseAudience reads an aud claim, a text or a list of texts (RFC 7519 §4.1.3).
+func parseAudience(raw json.RawMessage) ([]string, error) {
+	var one string
+	if json.Unmarshal(raw, &one) == nil {
+		return []string{one}, nil
+	}
+	var many []string
+	err := json.Unmarshal(raw, &many)
+	return many, err
+}
