@@ -119,6 +119,12 @@ CREATE TRIGGER audit_events_no_delete BEFORE DELETE ON audit_events
 BEGIN SELECT RAISE(ABORT, 'audit events cannot be deleted'); END;
 -- +goose StatementEnd
 -- +goose StatementBegin
+-- INSERT OR REPLACE would remove a row without a word to the DELETE trigger.
+CREATE TRIGGER audit_events_no_replace BEFORE INSERT ON audit_events
+WHEN EXISTS (SELECT 1 FROM audit_events WHERE sequence = new.sequence OR id = new.id)
+BEGIN SELECT RAISE(ABORT, 'audit events cannot be replaced'); END;
+-- +goose StatementEnd
+-- +goose StatementBegin
 CREATE TRIGGER audit_head_only_grows BEFORE UPDATE ON audit_head WHEN new.sequence <= old.sequence
 BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
 -- +goose StatementEnd
