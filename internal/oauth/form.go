@@ -1,0 +1,80 @@
+package oauth
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+)
+
+// maxBody bounds the body of an OAuth request, in bytes.
+const maxBody = 16 << 10
+
+// form is the parameters of a request, each at most once but resource.
+type form struct {
+	values    map[string]string
+	resources []string
+}
+
+// readForm reads the parameters from the body alone: what stands in a URL ends
+// up in logs and histories (RFC 6749 §3.2).
+func readForm(w http.ResponseWriter, r *http.Request) (form, error) {
+	if r.URL.RawQuery != "" || r.URL.ForceQuery {
+		return form{}, invalidRequest("parameters belong in the body, not in the URL")
+	}
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/x-www-form-urlencoded" {
+		return form{}, fault.New(fault.UnsupportedMedia, fault.CodeUnsupportedMedia, "Content-Type must be application/x-www-form-urlencoded")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok && tooLarge != nil {
+		return form{}, fault.New(fault.TooLarge, fault.CodePayloadTooLarge, "the body must be at most 16 KiB")
+	}
+	if err != nil {
+		return form{}, invalidRequest("the body could not be read")
+	}
+	return parseForm(string(body))
+}
+
+func parseForm(body string) (form, error) {
+	f := form{values: map[string]string{}}
+	for pair := range strings.SplitSeq(body, "&") {
+		if pair == "" {
+			continue
+		}
+		rawName, rawValue, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(rawName)
+		if err != nil {
+			return form{}, invalidRequest("the body is not well-formed")
+		}
+		value, err := url.QueryUnescape(rawValue)
+		if err != nil || !clean(name) || !clean(value) {
+			return form{}, invalidRequest("a parameter is not well-formed")
+		}
+		if name == "resource" {
+			f.resources = append(f.resources, value)
+			continue
+		}
+		if _, repeated := f.values[name]; repeated {
+			return form{}, invalidRequest("a parameter stands there more than once")
+		}
+		f.values[name] = value
+	}
+	return f, nil
+}
+
+// clean reports whether s is text without control characters.
+func clean(s string) bool {
+	if !utf8.ValidString(s) {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
+}
+
+// get gives a parameter; an empty value counts as absent (RFC 6749 §3.2).
+func (f form) get(name string) string { return f.values[name] }
