@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -247,4 +248,16 @@ func (r *Ring) List() []Stored {
 		all = append(all, k.Stored)
 	}
 	return all
+}
+
+// Algs gives the algorithms of the published keys, each once.
+func (r *Ring) Algs() []string {
+	var algs []string
+	now := r.cfg.Now()
+	for _, k := range *r.state.Load() {
+		if k.published(now) && !slices.Contains(algs, string(k.Alg)) {
+			algs = append(algs, string(k.Alg))
+		}
+	}
+	return algs
 }

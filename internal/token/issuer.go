@@ -20,6 +20,8 @@ type Grant struct {
 	Scope    scope.Set
 	Audience []string
 	Origin   audit.Origin
+	// Submitted is called when the event has been handed to the log; may be nil.
+	Submitted func()
 }
 
 // Issued is a token that may leave the server: its event is durable.
@@ -72,6 +74,9 @@ func (i *Issuer) Issue(ctx context.Context, g Grant) (Issued, error) {
 	}
 	id := audit.NewID(now)
 	pending, err := i.cfg.Log.Submit(audit.Record{Event: i.event(g, id, now, ttl), Basis: g.Entry.basis()})
+	if g.Submitted != nil {
+		g.Submitted()
+	}
 	if err != nil {
 		return Issued{}, err
 	}
@@ -108,7 +113,7 @@ func (i *Issuer) claims(g Grant, id uuid.UUID, now time.Time, ttl time.Duration)
 	b = member(b, "sub", subject)
 	b = member(b, "client_id", subject)
 	b = append(b, `"aud":`...)
-	b = appendAudience(b, g.Audience)
+	b = AppendAudience(b, g.Audience)
 	b = append(b, `,"exp":`...)
 	b = strconv.AppendInt(b, iat+int64(ttl/time.Second), 10)
 	b = append(b, `,"iat":`...)
@@ -148,7 +153,9 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-func appendAudience(b []byte, audience []string) []byte {
+// AppendAudience appends an aud value: a text where there is one audience, a list
+// where there are several (RFC 7519 §4.1.3).
+func AppendAudience(b []byte, audience []string) []byte {
 	if len(audience) == 1 {
 		return appendString(b, audience[0])
 	}

@@ -1,0 +1,191 @@
+package oauth
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/keys"
+	"git.sentryagent.ai/sentryagent-idp/internal/organization"
+	"git.sentryagent.ai/sentryagent-idp/internal/policy"
+	"git.sentryagent.ai/sentryagent-idp/internal/request"
+	"git.sentryagent.ai/sentryagent-idp/internal/token"
+	"git.sentryagent.ai/sentryagent-idp/internal/wire"
+)
+
+// Organizations gives the settings of a tenant.
+type Organizations interface {
+	// Organization gives one, or NOT_FOUND; it may be a few seconds old.
+	Organization(ctx context.Context, id uuid.UUID) (organization.Organization, error)
+}
+
+// Limiter bounds how often something may happen.
+type Limiter interface {
+	// Allow takes one from the budget of the key, of perMinute a minute, where zero
+	// means the limiter's own. It fails with RATE_LIMITED when none is left.
+	Allow(ctx context.Context, key string, perMinute int64) error
+}
+
+// Config is what the OAuth endpoints need.
+type Config struct {
+	Issuer        string
+	Authenticator *token.Authenticator
+	Tokens        *token.Issuer
+	Verifier      *token.Verifier
+	Revocations   token.RevocationStore
+	Ring          *keys.Ring
+	Log           *audit.Log
+	Denials       *audit.Folder
+	Decider       policy.Decider
+	Organizations Organizations
+	Clients       Limiter
+	Tenants       Limiter
+	Now           func() time.Time
+}
+
+// Handler serves the OAuth endpoints.
+type Handler struct {
+	cfg    Config
+	grants map[string]grant
+}
+
+// New makes the handler.
+func New(cfg Config) *Handler {
+	h := &Handler{cfg: cfg}
+	h.grants = map[string]grant{"client_credentials": clientCredentials{decider: cfg.Decider}}
+	return h
+}
+
+// Route is one endpoint.
+type Route struct {
+	Method, Path string
+	Handler      http.HandlerFunc
+}
+
+// Routes lists the endpoints.
+func (h *Handler) Routes() []Route {
+	return []Route{
+		{http.MethodPost, "/oauth2/token", h.handle(h.token)},
+		{http.MethodPost, "/oauth2/introspect", h.handle(h.introspect)},
+		{http.MethodPost, "/oauth2/revoke", h.handle(h.revoke)},
+		{http.MethodGet, "/.well-known/oauth-authorization-server", h.metadata},
+		{http.MethodGet, "/.well-known/openid-configuration", h.metadata},
+		{http.MethodGet, "/.well-known/jwks.json", h.jwks},
+	}
+}
+
+// endpoint reads a form and gives what to answer, or an error.
+type endpoint func(ctx context.Context, r *http.Request, f form) (answer, error)
+
+// answer writes itself.
+type answer func(w http.ResponseWriter, r *http.Request)
+
+func (h *Handler) handle(e endpoint) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Pragma", "no-cache")
+		f, err := readForm(w, r)
+		if err == nil {
+			var write answer
+			if write, err = e(r.Context(), r, f); err == nil {
+				write(w, r)
+				return
+			}
+		}
+		writeError(w, r, err)
+	}
+}
+
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
+	translated := translate(err)
+	e, ok := translated.(*oauthError) //nolint:errorlint // translate gives it bare
+	if !ok {
+		wire.Error(w, r, translated)
+		return
+	}
+	request.Note(r.Context(), slog.String("code", e.code))
+	if e.status >= http.StatusInternalServerError {
+		request.Note(r.Context(), slog.String("cause", err.Error()))
+	}
+	if e.challenge != "" {
+		w.Header().Set("WWW-Authenticate", e.challenge)
+	}
+	if e.retry != nil {
+		wire.RetryAfter(w, e.retry.RetryAfter)
+	}
+	wire.JSON(w, r, e.status, errorBody{Error: e.code, Description: e.description})
+}
+
+type errorBody struct {
+	Error       string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+// authenticate tells which client calls, and records it where it is refused.
+func (h *Handler) authenticate(ctx context.Context, p presented, action audit.Action, reread bool) (*token.Entry, error) {
+	source := request.From(ctx).SourceIP()
+	e, err := h.cfg.Authenticator.Authenticate(ctx, p.clientID, p.secret, source, reread)
+	if err != nil {
+		return nil, h.denied(ctx, action, p.clientID, err)
+	}
+	request.Note(ctx, slog.String("agent", e.Agent.ID.String()), slog.String("organization", e.Agent.OrganizationID.String()))
+	return e, nil
+}
+
+// denied records why a client was refused, and gives the error to answer with:
+// a refusal that cannot be recorded is not given.
+func (h *Handler) denied(ctx context.Context, action audit.Action, clientID string, err error) error {
+	denial, ok := asDenial(err)
+	if !ok {
+		return err
+	}
+	request.Note(ctx, slog.String("denied", denial.Reason))
+	tenant, about := organization.DefaultID(), uuid.Nil
+	if denial.Entry != nil {
+		tenant, about = denial.Entry.Agent.OrganizationID, denial.Entry.Agent.ID
+	}
+	event := request.Origin(ctx).Event(h.cfg.Now(), tenant, action, audit.Target{Type: audit.TypeAgent, ID: claimed(clientID)}).
+		About(about).Deny(denial.Reason)
+	if failed := h.cfg.Denials.Deny(ctx, event); failed != nil {
+		return failed
+	}
+	return err
+}
+
+// claimed gives what a client says it is, if that could be an agent at all.
+func claimed(clientID string) string {
+	id, err := uuid.Parse(clientID)
+	if err != nil {
+		return ""
+	}
+	return id.String()
+}
+
+// refuse records that a known agent asked for what it may not have.
+func (h *Handler) refuse(ctx context.Context, e *token.Entry, action audit.Action, reason string, d audit.Details) error {
+	request.Note(ctx, slog.String("denied", reason))
+	origin := request.Origin(ctx)
+	origin.Actor = audit.Actor{Type: audit.TypeAgent, ID: e.Agent.ID.String()}
+	event := origin.Event(h.cfg.Now(), e.Agent.OrganizationID, action, e.Agent.Target()).About(e.Agent.ID).Deny(reason).With(d)
+	return h.cfg.Denials.Deny(ctx, event)
+}
+
+// limited fails with RATE_LIMITED where the client or its tenant has had enough.
+func (h *Handler) limited(ctx context.Context, e *token.Entry) error {
+	if err := h.cfg.Clients.Allow(ctx, e.Agent.ID.String(), 0); err != nil {
+		return err
+	}
+	o, err := h.cfg.Organizations.Organization(ctx, e.Agent.OrganizationID)
+	if err != nil {
+		return fault.UnavailableBecause(err)
+	}
+	if o.TokenRatePerMinute == nil {
+		return nil
+	}
+	return h.cfg.Tenants.Allow(ctx, o.ID.String(), *o.TokenRatePerMinute)
+}

@@ -1,0 +1,169 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/policy"
+	"git.sentryagent.ai/sentryagent-idp/internal/request"
+	"git.sentryagent.ai/sentryagent-idp/internal/scope"
+	"git.sentryagent.ai/sentryagent-idp/internal/token"
+	"git.sentryagent.ai/sentryagent-idp/internal/wire"
+)
+
+// caller authenticates who calls: a client by its secret, or an agent by a bearer
+// token that carries the scope needed.
+func (h *Handler) caller(ctx context.Context, r *http.Request, f form, needed string) (by policy.Caller, client bool, err error) {
+	raw, ok := readBearer(r)
+	if !ok {
+		p, err := readClient(r, f)
+		if err != nil {
+			return policy.Caller{}, false, err
+		}
+		e, err := h.authenticate(ctx, p, audit.AuthorizationDenied, false)
+		if err != nil {
+			return policy.Caller{}, false, err
+		}
+		origin := request.Origin(ctx)
+		origin.Actor = audit.Actor{Type: audit.TypeAgent, ID: e.Agent.ID.String()}
+		return policy.Caller{Origin: origin, AgentID: e.Agent.ID, OrganizationID: e.Agent.OrganizationID}, true, nil
+	}
+	if f.get("client_secret") != "" {
+		return policy.Caller{}, false, invalidRequest("the client authenticates in more than one way")
+	}
+	by, err = h.cfg.Verifier.Caller(ctx, raw, request.Origin(ctx))
+	if err != nil {
+		return policy.Caller{}, false, err
+	}
+	request.Note(ctx, slog.String("agent", by.AgentID.String()), slog.String("organization", by.OrganizationID.String()))
+	if err := by.Require(needed); err != nil {
+		event := by.Event(h.cfg.Now(), by.OrganizationID, audit.AuthorizationDenied, audit.Target{Type: audit.TypeRequest, ID: r.URL.Path}).
+			About(by.AgentID).Deny("insufficient_scope").With(audit.Details{}.String("scope", needed))
+		if failed := h.cfg.Denials.Deny(ctx, event); failed != nil {
+			return policy.Caller{}, false, failed
+		}
+		return policy.Caller{}, false, err
+	}
+	return by, false, nil
+}
+
+// subject gives the token a request is about, nil where it does not hold or is of
+// another organization: to the caller there is no difference (RFC 7662 §2.2).
+func (h *Handler) subject(ctx context.Context, by policy.Caller, raw string) (*token.Token, error) {
+	t, err := h.cfg.Verifier.Verify(ctx, raw)
+	if errors.Is(err, token.ErrInactive) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if t.OrganizationID != by.OrganizationID {
+		return nil, nil
+	}
+	return t, nil
+}
+
+type introspection struct {
+	Active        bool     `json:"active"`
+	Scope         string   `json:"scope,omitempty"`
+	ClientID      string   `json:"client_id,omitempty"`
+	Subject       string   `json:"sub,omitempty"`
+	Audience      audience `json:"aud,omitempty"`
+	Issuer        string   `json:"iss,omitempty"`
+	ExpiresAt     int64    `json:"exp,omitempty"`
+	IssuedAt      int64    `json:"iat,omitempty"`
+	NotBefore     int64    `json:"nbf,omitempty"`
+	ID            string   `json:"jti,omitempty"`
+	TokenType     string   `json:"token_type,omitempty"`
+	Organization  string   `json:"org,omitempty"`
+	AgentType     string   `json:"agent_type,omitempty"`
+	Owner         string   `json:"owner,omitempty"`
+	DeploymentEnv string   `json:"deployment_env,omitempty"`
+	CredentialID  string   `json:"cid,omitempty"`
+}
+
+// introspect is the introspection endpoint (RFC 7662).
+func (h *Handler) introspect(ctx context.Context, r *http.Request, f form) (answer, error) {
+	by, _, err := h.caller(ctx, r, f, scope.TokensIntrospect)
+	if err != nil {
+		return nil, err
+	}
+	raw := f.get("token")
+	if raw == "" {
+		return nil, invalidRequest("token is missing")
+	}
+	t, err := h.subject(ctx, by, raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.recordIntrospection(ctx, by, t); err != nil {
+		return nil, err
+	}
+	body := introspection{}
+	if t != nil {
+		body = introspection{
+			Active: true, Scope: t.Scope.String(), ClientID: t.AgentID.String(), Subject: t.AgentID.String(), Audience: t.Audience,
+			Issuer: t.Issuer, ExpiresAt: t.ExpiresAt, IssuedAt: t.IssuedAt, NotBefore: t.NotBefore, ID: t.ID.String(), TokenType: "Bearer",
+			Organization: t.OrganizationID.String(), AgentType: t.AgentType, Owner: t.Owner, DeploymentEnv: t.DeploymentEnv, CredentialID: t.CredentialID.String(),
+		}
+	}
+	return func(w http.ResponseWriter, r *http.Request) { wire.JSON(w, r, http.StatusOK, body) }, nil
+}
+
+// recordIntrospection records for the organizations that ask for it.
+func (h *Handler) recordIntrospection(ctx context.Context, by policy.Caller, t *token.Token) error {
+	o, err := h.cfg.Organizations.Organization(ctx, by.OrganizationID)
+	if err != nil || !o.AuditIntrospection {
+		return err
+	}
+	target, about := audit.Target{Type: audit.TypeToken}, uuid.Nil
+	if t != nil {
+		target.ID, about = t.ID.String(), t.AgentID
+	}
+	return h.cfg.Log.Append(ctx, by.Event(h.cfg.Now(), by.OrganizationID, audit.TokenIntrospected, target).About(about).
+		With(audit.Details{}.Bool("active", t != nil)))
+}
+
+// revoke is the revocation endpoint (RFC 7009). A client ends its own tokens, a
+// caller with tokens:revoke any of its organization's; whatever else is presented
+// is answered alike and has no effect.
+func (h *Handler) revoke(ctx context.Context, r *http.Request, f form) (answer, error) {
+	by, client, err := h.caller(ctx, r, f, scope.TokensRevoke)
+	if err != nil {
+		return nil, err
+	}
+	raw := f.get("token")
+	if raw == "" {
+		return nil, invalidRequest("token is missing")
+	}
+	t, err := h.subject(ctx, by, raw)
+	if err != nil {
+		return nil, err
+	}
+	done := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
+	if t == nil {
+		return done, nil
+	}
+	target := audit.Target{Type: audit.TypeToken, ID: t.ID.String()}
+	event := by.Event(h.cfg.Now(), t.OrganizationID, audit.TokenRevoked, target).About(t.AgentID)
+	if client && t.AgentID != by.AgentID {
+		event = by.Event(h.cfg.Now(), t.OrganizationID, audit.AuthorizationDenied, target).About(t.AgentID).Deny("not_the_tokens_client")
+		return done, h.cfg.Denials.Deny(ctx, event)
+	}
+	return done, h.cfg.Revocations.RevokeToken(ctx, t.ID, time.Unix(t.ExpiresAt, 0), event)
+}
+
+// audience is one text where there is one (RFC 7519 §4.1.3).
+type audience []string
+
+// MarshalJSON writes one text or a list.
+func (a audience) MarshalJSON() ([]byte, error) {
+	return token.AppendAudience(nil, slices.Clone(a)), nil
+}

@@ -1,0 +1,123 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/policy"
+	"git.sentryagent.ai/sentryagent-idp/internal/request"
+	"git.sentryagent.ai/sentryagent-idp/internal/scope"
+	"git.sentryagent.ai/sentryagent-idp/internal/token"
+	"git.sentryagent.ai/sentryagent-idp/internal/wire"
+)
+
+// grant is what differs between grant types: it says what an authenticated
+// client is allowed. The phases around it cannot be forgotten by a new one.
+type grant interface {
+	decide(ctx context.Context, client *token.Entry, f form, audience []string) (policy.Decision, error)
+}
+
+// clientCredentials is RFC 6749 §4.4.
+type clientCredentials struct{ decider policy.Decider }
+
+func (g clientCredentials) decide(ctx context.Context, client *token.Entry, f form, audience []string) (policy.Decision, error) {
+	var asked scope.Set
+	if text := f.get("scope"); text != "" {
+		var err error
+		if asked, err = scope.Parse(text); err != nil {
+			return policy.Decision{}, invalidScope(err.Error())
+		}
+	}
+	return g.decider.Decide(ctx, policy.Request{
+		AgentID: client.Agent.ID, OrganizationID: client.Agent.OrganizationID,
+		Capabilities: client.Agent.Capabilities, Asked: asked, Audience: audience,
+	})
+}
+
+// maxAttempts is how often a decision is made again because the registry moved
+// under it.
+const maxAttempts = 4
+
+// token is the token endpoint (RFC 6749 §3.2).
+func (h *Handler) token(ctx context.Context, r *http.Request, f form) (answer, error) {
+	arrived := h.cfg.Log.Announce()
+	defer arrived()
+	g, err := h.grant(f)
+	if err != nil {
+		return nil, err
+	}
+	p, err := readClient(r, f)
+	if err != nil {
+		return nil, err
+	}
+	audience, err := f.audience()
+	if err != nil {
+		return nil, err
+	}
+	for attempt := range maxAttempts {
+		client, err := h.authenticate(ctx, p, audit.TokenDenied, attempt > 0)
+		if err != nil {
+			return nil, err
+		}
+		if attempt == 0 {
+			if err := h.limited(ctx, client); err != nil {
+				return nil, err
+			}
+		}
+		decision, err := g.decide(ctx, client, f, audience)
+		if err != nil {
+			return nil, err
+		}
+		if !decision.Allowed && attempt == 0 {
+			continue // what is remembered of the agent may be out of date
+		}
+		if !decision.Allowed {
+			if err := h.refuse(ctx, client, audit.TokenDenied, "invalid_scope", audit.Details{}.String("asked", f.get("scope"))); err != nil {
+				return nil, err
+			}
+			return nil, invalidScope(decision.Reason)
+		}
+		issued, err := h.cfg.Tokens.Issue(ctx, token.Grant{
+			Entry: client, Scope: decision.Scope, Audience: audience, Origin: request.Origin(ctx), Submitted: arrived,
+		})
+		if errors.Is(err, audit.ErrStale) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return func(w http.ResponseWriter, r *http.Request) {
+			wire.JSON(w, r, http.StatusOK, tokenBody{
+				AccessToken: issued.Token, TokenType: "Bearer", ExpiresIn: int64(issued.ExpiresIn / time.Second), Scope: issued.Scope.String(),
+			})
+		}, nil
+	}
+	return nil, fault.UnavailableBecause(errors.New("the agent changes faster than a token can be issued"))
+}
+
+type tokenBody struct {
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"`
+	ExpiresIn   int64  `json:"expires_in"`
+	Scope       string `json:"scope"`
+}
+
+func (h *Handler) grant(f form) (grant, error) {
+	name := f.get("grant_type")
+	if name == "" {
+		return nil, invalidRequest("grant_type is missing")
+	}
+	g, ok := h.grants[name]
+	if !ok {
+		return nil, unsupportedGrant()
+	}
+	return g, nil
+}
+
+func asDenial(err error) (*token.Denial, bool) {
+	return errors.AsType[*token.Denial](err)
+}

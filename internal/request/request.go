@@ -1,0 +1,65 @@
+package request
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+)
+
+// Info is what is known of one request. It is safe for concurrent use.
+type Info struct {
+	ID     string
+	Source netip.Addr
+
+	mu    sync.Mutex
+	attrs []slog.Attr
+}
+
+type infoKey struct{}
+
+// With gives a context that carries the info.
+func With(ctx context.Context, info *Info) context.Context {
+	return context.WithValue(ctx, infoKey{}, info)
+}
+
+// From gives the info of the request that ctx belongs to; an empty one where it
+// belongs to none.
+func From(ctx context.Context) *Info {
+	if info, ok := ctx.Value(infoKey{}).(*Info); ok {
+		return info
+	}
+	return &Info{}
+}
+
+// Note adds to the request's log line.
+func Note(ctx context.Context, attrs ...slog.Attr) {
+	info := From(ctx)
+	info.mu.Lock()
+	defer info.mu.Unlock()
+	info.attrs = append(info.attrs, attrs...)
+}
+
+// Attrs gives what was noted so far.
+func (i *Info) Attrs() []slog.Attr {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return append([]slog.Attr(nil), i.attrs...)
+}
+
+// SourceIP gives the source address as text, empty where it is not known.
+func (i *Info) SourceIP() string {
+	if !i.Source.IsValid() {
+		return ""
+	}
+	return i.Source.String()
+}
+
+// Origin gives the request as the audit log sees it before anybody has been
+// authenticated.
+func Origin(ctx context.Context) audit.Origin {
+	info := From(ctx)
+	return audit.Origin{Actor: audit.Actor{Type: audit.TypeAnonymous}, RequestID: info.ID, SourceIP: info.SourceIP()}
+}
