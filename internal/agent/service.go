@@ -93,14 +93,9 @@ func (s *Service) micros() time.Time { return s.now().UTC().Truncate(time.Micros
 // VALIDATION_ERROR, INSUFFICIENT_SCOPE, AGENT_ALREADY_EXISTS or CONFLICT.
 func (s *Service) Create(ctx context.Context, by policy.Caller, org uuid.UUID, d Draft) (Agent, credential.Issued, error) {
 	now := s.micros()
-	a := Agent{
-		ID: uuid.New(), OrganizationID: org, Email: strings.ToLower(d.Email), Type: d.Type, Version: d.Version,
-		Capabilities: d.Capabilities, Owner: d.Owner, DeploymentEnv: d.DeploymentEnv, Status: Active,
-		Metadata: d.Metadata, TokenTTL: d.TokenTTL, CreatedAt: now, UpdatedAt: now, Revision: 1,
-	}
-	if a.Metadata == nil {
-		a.Metadata = json.RawMessage("{}")
-	}
+	a := d.agent()
+	a.ID, a.OrganizationID, a.Status = uuid.New(), org, Active
+	a.CreatedAt, a.UpdatedAt, a.Revision = now, now, 1
 	if err := s.check(by, &a, nil); err != nil {
 		return Agent{}, credential.Issued{}, err
 	}
@@ -212,4 +207,21 @@ func (s *Service) moveTo(ctx context.Context, by policy.Caller, org, id uuid.UUI
 		return by.Event(now, org, action, a.Target()).About(a.ID).Because(reason).
 			With(audit.Details{}.String("from", string(from)).String("to", string(to))), nil
 	})
+}
+
+// Validate checks a draft without making anything (VALIDATION_ERROR).
+func (s *Service) Validate(d Draft) error {
+	a := d.agent()
+	return a.validate(s.maxTTL)
+}
+
+func (d Draft) agent() Agent {
+	a := Agent{
+		Email: strings.ToLower(d.Email), Type: d.Type, Version: d.Version, Capabilities: d.Capabilities, Owner: d.Owner,
+		DeploymentEnv: d.DeploymentEnv, Metadata: d.Metadata, TokenTTL: d.TokenTTL,
+	}
+	if a.Metadata == nil {
+		a.Metadata = json.RawMessage("{}")
+	}
+	return a
 }

@@ -1,0 +1,263 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/agent"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/policy"
+)
+
+// agentView is an agent as the API shows it (R27).
+type agentView struct {
+	ID              uuid.UUID       `json:"id"`
+	OrganizationID  uuid.UUID       `json:"organizationId"`
+	Email           string          `json:"email"`
+	AgentType       string          `json:"agentType"`
+	Version         string          `json:"version"`
+	Capabilities    []string        `json:"capabilities"`
+	Owner           string          `json:"owner"`
+	DeploymentEnv   string          `json:"deploymentEnv"`
+	Status          agent.Status    `json:"status"`
+	CreatedAt       time.Time       `json:"createdAt"`
+	UpdatedAt       time.Time       `json:"updatedAt"`
+	LastAuthAt      *time.Time      `json:"lastAuthAt"`
+	Metadata        json.RawMessage `json:"metadata"`
+	TokenTTLSeconds *int64          `json:"tokenTtlSeconds"`
+	Credential      *issuedView     `json:"credential,omitempty"`
+}
+
+func viewAgent(a agent.Agent) agentView {
+	v := agentView{
+		ID: a.ID, OrganizationID: a.OrganizationID, Email: a.Email, AgentType: a.Type, Version: a.Version, Capabilities: a.Capabilities,
+		Owner: a.Owner, DeploymentEnv: a.DeploymentEnv, Status: a.Status, CreatedAt: a.CreatedAt, UpdatedAt: a.UpdatedAt,
+		LastAuthAt: moment(a.LastAuthAt), Metadata: a.Metadata,
+	}
+	if a.TokenTTL != 0 {
+		seconds := int64(a.TokenTTL / time.Second)
+		v.TokenTTLSeconds = &seconds
+	}
+	return v
+}
+
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+type listView[T any] struct {
+	Items      []T     `json:"items"`
+	NextCursor *string `json:"nextCursor"`
+}
+
+func viewList[T, V any](items []T, next string, view func(T) V) listView[V] {
+	l := listView[V]{Items: make([]V, 0, len(items))}
+	for _, item := range items {
+		l.Items = append(l.Items, view(item))
+	}
+	if next != "" {
+		l.NextCursor = &next
+	}
+	return l
+}
+
+// answerAgent answers with an agent and its ETag.
+func answerAgent(status int, a agent.Agent, v agentView) reply {
+	return tagged(a.Revision, answer(status, v))
+}
+
+func tagged(revision int64, inner reply) reply {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"`+strconv.FormatInt(revision, 10)+`"`)
+		inner(w, r)
+	}
+}
+
+func (h *Handler) createAgent(ctx context.Context, c call) (reply, error) {
+	if _, err := c.plain(); err != nil {
+		return nil, err
+	}
+	o, err := readObject(c.w, c.r, false)
+	if err != nil {
+		return nil, err
+	}
+	d := agent.Draft{
+		Email: o.required("email"), Type: o.required("agentType"), Version: o.required("version"),
+		Owner: o.required("owner"), DeploymentEnv: o.required("deploymentEnv"), Metadata: o.metadata(),
+	}
+	if capabilities := o.texts("capabilities"); capabilities != nil {
+		d.Capabilities = *capabilities
+	} else if _, there := o.members["capabilities"]; !there {
+		o.wrong("capabilities", "required", "is required")
+	}
+	if ttl := o.ttl(); ttl != nil {
+		d.TokenTTL = *ttl
+	}
+	o.readOnly("id", "status", "createdAt", "updatedAt", "lastAuthAt")
+	if err := o.err(h.cfg.Agents.Validate(d)); err != nil {
+		return nil, err
+	}
+	a, issued, err := h.cfg.Agents.Create(ctx, c.by, c.tenant, d)
+	if err != nil {
+		return nil, err
+	}
+	v := viewAgent(a)
+	credential := viewIssued(issued)
+	v.Credential = &credential
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", "/agents/"+a.ID.String())
+		answerAgent(http.StatusCreated, a, v)(w, r)
+	}, nil
+}
+
+func (o *object) metadata() json.RawMessage {
+	raw, ok := o.member("metadata")
+	if !ok {
+		return nil
+	}
+	if len(raw) == 0 || raw[0] != '{' {
+		o.wrong("metadata", "type", "must be a JSON object")
+		return nil
+	}
+	return raw
+}
+
+// ttl reads tokenTtlSeconds; null takes the agent's own lifetime away.
+func (o *object) ttl() *time.Duration {
+	seconds := nullable[int64](o, "tokenTtlSeconds", "a whole number")
+	if seconds == nil {
+		return nil
+	}
+	var ttl time.Duration
+	if *seconds != nil {
+		const most = 366 * 24 * 3600 // what overflows is too long anyhow
+		ttl = time.Duration(min(max(**seconds, -1), most)) * time.Second
+		if ttl == 0 {
+			ttl = -time.Second // zero would mean that there is none
+		}
+	}
+	return &ttl
+}
+
+func (h *Handler) listAgents(ctx context.Context, c call) (reply, error) {
+	f := agent.Filter{
+		Status: agent.Status(c.query.oneOf("status", "active", "suspended", "revoked", "archived")),
+		Type:   c.query.text("agentType"), Owner: c.query.text("owner"),
+		DeploymentEnv: c.query.oneOf("deploymentEnv", "development", "staging", "production"),
+		Capability:    c.query.text("capability"), Email: c.query.text("email"),
+	}
+	q := c.query.page()
+	if err := c.query.err(); err != nil {
+		return nil, err
+	}
+	p, err := h.cfg.Agents.List(ctx, c.tenant, f, q)
+	if err != nil {
+		return nil, err
+	}
+	return answer(http.StatusOK, viewList(p.Items, p.Next, viewAgent)), nil
+}
+
+func (h *Handler) getAgent(ctx context.Context, c call) (reply, error) {
+	ids, err := c.plain("agentId")
+	if err != nil {
+		return nil, err
+	}
+	a, err := h.cfg.Agents.Get(ctx, c.tenant, ids[0])
+	if err != nil {
+		return nil, err
+	}
+	return answerAgent(http.StatusOK, a, viewAgent(a)), nil
+}
+
+func (h *Handler) patchAgent(ctx context.Context, c call) (reply, error) {
+	ids, err := c.plain("agentId")
+	if err != nil {
+		return nil, err
+	}
+	revision, err := c.ifMatch()
+	if err != nil {
+		return nil, err
+	}
+	o, err := readObject(c.w, c.r, false, "application/merge-patch+json")
+	if err != nil {
+		return nil, err
+	}
+	p := agent.Patch{
+		Type: o.text("agentType"), Version: o.text("version"), Capabilities: o.texts("capabilities"),
+		Owner: o.text("owner"), DeploymentEnv: o.text("deploymentEnv"), TokenTTL: o.ttl(), IfRevision: revision,
+	}
+	if raw, ok := o.member("metadata"); ok {
+		p.Metadata = raw
+	}
+	o.readOnly("id", "email", "status", "organizationId", "createdAt", "updatedAt", "lastAuthAt")
+	if err := o.err(nil); err != nil {
+		return nil, err
+	}
+	a, err := h.cfg.Agents.Update(ctx, c.by, c.tenant, ids[0], p)
+	if err != nil {
+		return nil, err
+	}
+	return answerAgent(http.StatusOK, a, viewAgent(a)), nil
+}
+
+// ifMatch gives the revision the caller saw (RFC 9110 §13.1.1), nil where it
+// names none or any.
+func (c call) ifMatch() (*int64, error) {
+	header := c.r.Header.Get("If-Match")
+	if header == "" || header == "*" {
+		return nil, nil
+	}
+	text, ok := strings.CutPrefix(header, `"`)
+	text, closed := strings.CutSuffix(text, `"`)
+	revision, err := strconv.ParseInt(text, 10, 64)
+	if !ok || !closed || err != nil {
+		// A tag we never gave out cannot be the present one.
+		return nil, fault.New(fault.PreconditionFailed, fault.CodePreconditionFailed, "If-Match is not the ETag of the present state")
+	}
+	return &revision, nil
+}
+
+// mover is a step in an agent's lifecycle.
+type mover func(ctx context.Context, by policy.Caller, org, id uuid.UUID, reason string) (agent.Agent, error)
+
+func (h *Handler) move(m mover) operation {
+	return func(ctx context.Context, c call) (reply, error) {
+		ids, err := c.plain("agentId")
+		if err != nil {
+			return nil, err
+		}
+		o, err := readObject(c.w, c.r, true)
+		if err != nil {
+			return nil, err
+		}
+		var reason string
+		if s := o.text("reason"); s != nil {
+			reason = *s
+		}
+		if err := o.err(nil); err != nil {
+			return nil, err
+		}
+		a, err := m(ctx, c.by, c.tenant, ids[0], reason)
+		if err != nil {
+			return nil, err
+		}
+		return answerAgent(http.StatusOK, a, viewAgent(a)), nil
+	}
+}
+
+func (h *Handler) archiveAgent(ctx context.Context, c call) (reply, error) {
+	ids, err := c.plain("agentId")
+	if err != nil {
+		return nil, err
+	}
+	return noContent, h.cfg.Agents.Archive(ctx, c.by, c.tenant, ids[0])
+}

@@ -1,0 +1,237 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+)
+
+// Bounds on a request body.
+const (
+	maxBody  = 64 << 10 // bytes
+	maxDepth = 16       // levels of JSON
+)
+
+// object is a JSON object from a request body. Its readers collect every field
+// that is wrong, so that a caller learns of all at once.
+type object struct {
+	members map[string]json.RawMessage
+	known   []string
+	fields  []fault.Field
+}
+
+// readObject reads a body that must be one JSON object. With optional, an empty
+// body is an empty object.
+func readObject(w http.ResponseWriter, r *http.Request, optional bool, mediaTypes ...string) (*object, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return nil, fault.New(fault.TooLarge, fault.CodePayloadTooLarge, "the body must be at most 64 KiB")
+	}
+	if err != nil {
+		return nil, fault.InvalidField("body", "json", "the body could not be read")
+	}
+	if optional && len(body) == 0 {
+		return &object{}, nil
+	}
+	mediaTypes = append(mediaTypes, "application/json")
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || !slices.Contains(mediaTypes, mediaType) {
+		return nil, fault.New(fault.UnsupportedMedia, fault.CodeUnsupportedMedia, "Content-Type must be "+strings.Join(mediaTypes, " or "))
+	}
+	if err := scanJSON(body); err != nil {
+		return nil, err
+	}
+	o := &object{}
+	if err := json.Unmarshal(body, &o.members); err != nil || o.members == nil {
+		return nil, fault.InvalidField("body", "type", "the body must be a JSON object")
+	}
+	return o, nil
+}
+
+// scanJSON refuses what parsers disagree on or stumble over: repeated names, more
+// than one value, deep nesting, NUL characters, text that is not UTF-8.
+func scanJSON(body []byte) error {
+	d := jsontext.NewDecoder(bytes.NewReader(body))
+	for values := 0; ; {
+		token, err := d.ReadToken()
+		if errors.Is(err, io.EOF) && values == 1 {
+			return nil
+		}
+		if err != nil {
+			return jsonError(err)
+		}
+		if d.StackDepth() > maxDepth {
+			return fault.InvalidField("body", "depth", "the body must be nested at most 16 levels deep")
+		}
+		if token.Kind() == '"' && strings.ContainsRune(token.String(), 0) {
+			return fault.InvalidField(fieldOf(d.StackPointer()), "format", "text must not hold NUL characters")
+		}
+		if d.StackDepth() == 0 {
+			if values++; values > 1 {
+				return fault.InvalidField("body", "json", "the body must hold one JSON value and nothing after it")
+			}
+		}
+	}
+}
+
+func jsonError(err error) error {
+	syntactic, ok := errors.AsType[*jsontext.SyntacticError](err)
+	if ok && errors.Is(err, jsontext.ErrDuplicateName) {
+		name := fieldOf(syntactic.JSONPointer)
+		return fault.InvalidField(name, "duplicate", name+" stands in the body more than once")
+	}
+	if ok {
+		return fault.InvalidField("body", "json", "the body is not valid JSON at byte "+strconv.FormatInt(syntactic.ByteOffset, 10))
+	}
+	return fault.InvalidField("body", "json", "the body is not valid JSON")
+}
+
+// fieldOf turns a JSON pointer into the dotted name of a field.
+func fieldOf(p jsontext.Pointer) string {
+	if p == "" {
+		return "body"
+	}
+	return strings.ReplaceAll(strings.TrimPrefix(string(p), "/"), "/", ".")
+}
+
+func (o *object) wrong(field, rule, message string) {
+	o.fields = append(o.fields, fault.Field{Field: field, Rule: rule, Message: field + " " + message})
+}
+
+// member gives a field that is there.
+func (o *object) member(name string) (json.RawMessage, bool) {
+	o.known = append(o.known, name)
+	raw, ok := o.members[name]
+	return raw, ok
+}
+
+func isNull(raw json.RawMessage) bool { return string(raw) == "null" }
+
+// read decodes a field into a value of its type; nil where it is absent or wrong.
+func read[T any](o *object, name, what string) *T {
+	raw, ok := o.member(name)
+	if !ok {
+		return nil
+	}
+	var value T
+	if isNull(raw) || json.Unmarshal(raw, &value) != nil {
+		o.wrong(name, "type", "must be "+what)
+		return nil
+	}
+	return &value
+}
+
+// nullable is read for a field that may be null: the outer pointer tells whether
+// it is there, the inner whether it is null.
+func nullable[T any](o *object, name, what string) **T {
+	raw, ok := o.member(name)
+	if !ok {
+		return nil
+	}
+	var value *T
+	if json.Unmarshal(raw, &value) != nil {
+		o.wrong(name, "type", "must be "+what+" or null")
+		return nil
+	}
+	return &value
+}
+
+func (o *object) text(name string) *string { return read[string](o, name, "a string") }
+
+// required reads a text that must be there.
+func (o *object) required(name string) string {
+	if _, ok := o.members[name]; !ok {
+		o.known = append(o.known, name)
+		o.wrong(name, "required", "is required")
+		return ""
+	}
+	if s := o.text(name); s != nil {
+		return *s
+	}
+	return ""
+}
+
+func (o *object) texts(name string) *[]string {
+	raw, ok := o.member(name)
+	if !ok {
+		return nil
+	}
+	var elements []json.RawMessage
+	if isNull(raw) || json.Unmarshal(raw, &elements) != nil {
+		o.wrong(name, "type", "must be a list of strings")
+		return nil
+	}
+	all := make([]string, 0, len(elements))
+	for i, element := range elements {
+		var s *string
+		if json.Unmarshal(element, &s) != nil || s == nil {
+			o.wrong(name+"["+strconv.Itoa(i)+"]", "type", "must be a string")
+			return nil
+		}
+		all = append(all, *s)
+	}
+	return &all
+}
+
+func (o *object) limit(name string) **int64 { return nullable[int64](o, name, "a whole number") }
+
+// moment reads a time that may be null.
+func (o *object) moment(name string) time.Time {
+	text := nullable[string](o, name, "an RFC 3339 time")
+	if text == nil || *text == nil {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339Nano, **text)
+	if err != nil {
+		o.wrong(name, "format", "must be an RFC 3339 time")
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Microsecond)
+}
+
+// readOnly refuses fields that exist and cannot be set.
+func (o *object) readOnly(names ...string) {
+	for _, name := range names {
+		if _, ok := o.member(name); ok {
+			o.wrong(name, "readOnly", "cannot be changed here")
+		}
+	}
+}
+
+// err gives all that is wrong, fields nobody asked for among it. What the domain
+// finds wrong is added where the field has not been named yet.
+func (o *object) err(domain error) error {
+	names := make([]string, 0, len(o.members))
+	for name := range o.members {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if !slices.Contains(o.known, name) {
+			o.known = append(o.known, name)
+			o.wrong(name, "unknown", "is not a field of this request")
+		}
+	}
+	if len(o.fields) == 0 {
+		return nil
+	}
+	if f := fault.As(domain); f != nil {
+		for _, field := range f.Fields {
+			if !slices.ContainsFunc(o.fields, func(have fault.Field) bool { return have.Field == field.Field }) {
+				o.fields = append(o.fields, field)
+			}
+		}
+	}
+	return fault.InvalidFields(o.fields...)
+}

@@ -1,0 +1,128 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/credential"
+)
+
+// issuedView is a new credential; its secret is shown this once.
+type issuedView struct {
+	ID           uuid.UUID  `json:"id"`
+	Label        string     `json:"label"`
+	ClientID     uuid.UUID  `json:"clientId"`
+	ClientSecret string     `json:"clientSecret"`
+	CreatedAt    time.Time  `json:"createdAt"`
+	ExpiresAt    *time.Time `json:"expiresAt"`
+	RotatedFrom  *uuid.UUID `json:"rotatedFrom"`
+}
+
+func viewIssued(c credential.Issued) issuedView {
+	return issuedView{
+		ID: c.ID, Label: c.Label, ClientID: c.AgentID, ClientSecret: c.Secret.Value().Reveal(),
+		CreatedAt: c.CreatedAt, ExpiresAt: moment(c.ExpiresAt), RotatedFrom: maybe(c.RotatedFrom),
+	}
+}
+
+func maybe(id uuid.UUID) *uuid.UUID {
+	if id == uuid.Nil {
+		return nil
+	}
+	return &id
+}
+
+// credentialView is a credential without anything secret.
+type credentialView struct {
+	ID          uuid.UUID         `json:"id"`
+	AgentID     uuid.UUID         `json:"agentId"`
+	Label       string            `json:"label"`
+	Status      credential.Status `json:"status"`
+	CreatedAt   time.Time         `json:"createdAt"`
+	ExpiresAt   *time.Time        `json:"expiresAt"`
+	LastUsedAt  *time.Time        `json:"lastUsedAt"`
+	RotatedFrom *uuid.UUID        `json:"rotatedFrom"`
+}
+
+func (h *Handler) viewCredential(c credential.Credential) credentialView {
+	return credentialView{
+		ID: c.ID, AgentID: c.AgentID, Label: c.Label, Status: c.Status(h.cfg.Now()), CreatedAt: c.CreatedAt,
+		ExpiresAt: moment(c.ExpiresAt), LastUsedAt: moment(c.LastUsedAt), RotatedFrom: maybe(c.RotatedFrom),
+	}
+}
+
+func (h *Handler) createCredential(ctx context.Context, c call) (reply, error) {
+	ids, err := c.plain("agentId")
+	if err != nil {
+		return nil, err
+	}
+	o, err := readObject(c.w, c.r, true)
+	if err != nil {
+		return nil, err
+	}
+	request := credentialRequest(o)
+	if err := o.err(nil); err != nil {
+		return nil, err
+	}
+	issued, err := h.cfg.Credentials.Create(ctx, c.by, c.tenant, ids[0], request)
+	if err != nil {
+		return nil, err
+	}
+	return answer(http.StatusCreated, viewIssued(issued)), nil
+}
+
+func credentialRequest(o *object) credential.Request {
+	r := credential.Request{ExpiresAt: o.moment("expiresAt")}
+	if label := o.text("label"); label != nil {
+		r.Label = *label
+	}
+	return r
+}
+
+func (h *Handler) rotateCredential(ctx context.Context, c call) (reply, error) {
+	ids, err := c.plain("agentId", "credentialId")
+	if err != nil {
+		return nil, err
+	}
+	o, err := readObject(c.w, c.r, true)
+	if err != nil {
+		return nil, err
+	}
+	request := credentialRequest(o)
+	request.Overlap = credential.DefaultOverlap
+	if seconds := read[int64](o, "overlapSeconds", "a whole number"); seconds != nil {
+		const most = int64(credential.MaxOverlap/time.Second) + 1 // what overflows is too long anyhow
+		request.Overlap = time.Duration(min(max(*seconds, -1), most)) * time.Second
+	}
+	if err := o.err(nil); err != nil {
+		return nil, err
+	}
+	issued, err := h.cfg.Credentials.Rotate(ctx, c.by, c.tenant, ids[0], ids[1], request)
+	if err != nil {
+		return nil, err
+	}
+	return answer(http.StatusCreated, viewIssued(issued)), nil
+}
+
+func (h *Handler) listCredentials(ctx context.Context, c call) (reply, error) {
+	ids, err := c.plain("agentId")
+	if err != nil {
+		return nil, err
+	}
+	all, err := h.cfg.Credentials.List(ctx, c.tenant, ids[0])
+	if err != nil {
+		return nil, err
+	}
+	return answer(http.StatusOK, viewList(all, "", h.viewCredential)), nil
+}
+
+func (h *Handler) revokeCredential(ctx context.Context, c call) (reply, error) {
+	ids, err := c.plain("agentId", "credentialId")
+	if err != nil {
+		return nil, err
+	}
+	return noContent, h.cfg.Credentials.Revoke(ctx, c.by, c.tenant, ids[0], ids[1])
+}

@@ -1,0 +1,140 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
+)
+
+// maxParameter bounds a query parameter, in bytes.
+const maxParameter = 512
+
+// query is the parameters of a URL, each at most once.
+type query struct {
+	values url.Values
+	known  []string
+	fields []fault.Field
+}
+
+func readQuery(r *http.Request) (*query, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, fault.InvalidField("query", "format", "the query of the URL is not well-formed")
+	}
+	return &query{values: values}, nil
+}
+
+func (q *query) wrong(field, rule, message string) {
+	q.fields = append(q.fields, fault.Field{Field: field, Rule: rule, Message: field + " " + message})
+}
+
+func (q *query) text(name string) string {
+	q.known = append(q.known, name)
+	all := q.values[name]
+	if len(all) == 0 {
+		return ""
+	}
+	s := all[0]
+	switch {
+	case len(all) > 1:
+		q.wrong(name, "duplicate", "stands in the query more than once")
+	case s == "":
+		q.wrong(name, "minLength", "must not be empty")
+	case len(s) > maxParameter:
+		q.wrong(name, "maxLength", "must be at most 512 bytes")
+	case !utf8.ValidString(s) || slices.ContainsFunc([]rune(s), unicode.IsControl):
+		q.wrong(name, "format", "must be text without control characters")
+	default:
+		return s
+	}
+	return ""
+}
+
+func (q *query) oneOf(name string, allowed ...string) string {
+	s := q.text(name)
+	if s != "" && !slices.Contains(allowed, s) {
+		q.wrong(name, "enum", "has a value that is not known")
+		return ""
+	}
+	return s
+}
+
+func (q *query) id(name string) uuid.UUID {
+	s := q.text(name)
+	if s == "" {
+		return uuid.Nil
+	}
+	id, ok := parseID(s)
+	if !ok {
+		q.wrong(name, "uuid", "must be a UUID")
+	}
+	return id
+}
+
+func (q *query) moment(name string) time.Time {
+	s := q.text(name)
+	if s == "" {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		q.wrong(name, "format", "must be an RFC 3339 time")
+	}
+	return t
+}
+
+func (q *query) page() page.Query {
+	p := page.Query{Limit: page.DefaultLimit}
+	if s := q.text("limit"); s != "" {
+		n, err := strconv.Atoi(s)
+		switch {
+		case err != nil:
+			q.wrong("limit", "type", "must be a whole number")
+		case n < 1:
+			q.wrong("limit", "minimum", "must be at least 1")
+		case n > page.MaxLimit:
+			q.wrong("limit", "maximum", "must be at most 200")
+		default:
+			p.Limit = n
+		}
+	}
+	after, err := page.ParseCursor(q.text("cursor"))
+	if f := fault.As(err); f != nil {
+		q.fields = append(q.fields, f.Fields...)
+	}
+	p.After = after
+	return p
+}
+
+// err gives all that is wrong, parameters nobody asked for among it.
+func (q *query) err() error {
+	names := make([]string, 0, len(q.values))
+	for name := range q.values {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if !slices.Contains(q.known, name) {
+			q.wrong(name, "unknown", "is not a parameter of this request")
+		}
+	}
+	if len(q.fields) > 0 {
+		return fault.InvalidFields(q.fields...)
+	}
+	return nil
+}
+
+// parseID takes the canonical form of a UUID alone.
+func parseID(s string) (uuid.UUID, bool) {
+	id, err := uuid.Parse(s)
+	return id, err == nil && len(s) == 36 && id != uuid.Nil
+}
