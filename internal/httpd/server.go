@@ -1,0 +1,64 @@
+package httpd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Bounds on connections: a slow client must not hold what others need.
+const (
+	headerTimeout  = 5 * time.Second
+	readTimeout    = 15 * time.Second
+	writeTimeout   = 30 * time.Second
+	idleTimeout    = 120 * time.Second
+	maxHeaderBytes = 16 << 10
+)
+
+// Server serves HTTP until it is told to stop.
+type Server struct {
+	inner  *http.Server
+	health *Health
+	drain  time.Duration
+}
+
+// NewServer makes a server. drain bounds how long requests under way may take
+// after the server has been told to stop.
+func NewServer(handler http.Handler, health *Health, drain time.Duration, logger *slog.Logger) *Server {
+	return &Server{health: health, drain: drain, inner: &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+	}}
+}
+
+// Serve serves on the listener until ctx is done, then lets the requests under
+// way end. With a certificate it speaks TLS.
+func (s *Server) Serve(ctx context.Context, l net.Listener, certFile, keyFile string) error {
+	failed := make(chan error, 1)
+	go func() {
+		if certFile != "" {
+			failed <- s.inner.ServeTLS(l, certFile, keyFile)
+			return
+		}
+		failed <- s.inner.Serve(l)
+	}()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+	s.health.Drain()
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
+	defer cancel()
+	err := s.inner.Shutdown(stop)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errors.Join(fmt.Errorf("requests were still under way after %s", s.drain), s.inner.Close())
+	}
+	return err
+}
