@@ -14,7 +14,6 @@ import (
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
-	"git.sentryagent.ai/sentryagent-idp/internal/limit"
 	"git.sentryagent.ai/sentryagent-idp/internal/request"
 	"git.sentryagent.ai/sentryagent-idp/internal/wire"
 )
@@ -26,7 +25,7 @@ const maxURL = 8 << 10
 type Limiter interface {
 	// Take takes one token from the key's bucket, of the limiter's own size where
 	// perMinute is zero.
-	Take(key string, perMinute int64) limit.Decision
+	Take(key string, perMinute int64) request.Budget
 }
 
 // Config is what the middleware needs.

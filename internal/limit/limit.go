@@ -7,19 +7,11 @@ import (
 	"time"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/request"
 )
 
 // shards keeps callers from waiting for each other on one lock.
 const shards = 32
-
-// Decision is the state of a bucket after something was taken from it.
-type Decision struct {
-	Allowed bool
-	// Limit is the size of the bucket, Remaining what is left in it.
-	Limit, Remaining int64
-	// RetryAfter is when one will be there again, Reset when the bucket is full.
-	RetryAfter, Reset time.Duration
-}
 
 // Buckets is a set of token buckets, one per key, each refilled evenly over a
 // minute. It is safe for concurrent use.
@@ -51,7 +43,7 @@ func New(perMinute int64, maxKeys int, now func() time.Time) *Buckets {
 
 // Take takes one token from the bucket of the key, whose size is perMinute, or
 // the common one where that is zero.
-func (b *Buckets) Take(key string, perMinute int64) Decision {
+func (b *Buckets) Take(key string, perMinute int64) request.Budget {
 	if perMinute == 0 {
 		perMinute = b.perMinute
 	}
@@ -66,7 +58,7 @@ func (b *Buckets) Take(key string, perMinute int64) Decision {
 	}
 	after := full.Add(each)
 	if missing := after.Sub(now); missing > time.Minute {
-		return Decision{Limit: perMinute, RetryAfter: missing - time.Minute, Reset: full.Sub(now)}
+		return request.Budget{Limit: perMinute, RetryAfter: missing - time.Minute, Reset: full.Sub(now)}
 	}
 	if _, known := s.buckets[key]; !known && len(s.buckets) >= b.maxKeys {
 		s.sweep(now)
@@ -75,7 +67,7 @@ func (b *Buckets) Take(key string, perMinute int64) Decision {
 		}
 	}
 	s.buckets[key] = bucket{full: after}
-	return Decision{Allowed: true, Limit: perMinute, Remaining: int64((time.Minute - after.Sub(now)) / each), Reset: after.Sub(now)}
+	return request.Budget{Allowed: true, Limit: perMinute, Remaining: int64((time.Minute - after.Sub(now)) / each), Reset: after.Sub(now)}
 }
 
 // sweep forgets the buckets that are full again.
@@ -100,7 +92,7 @@ func (b *Buckets) Allow(_ context.Context, key string, perMinute int64) error {
 type Off struct{}
 
 // Take always allows.
-func (Off) Take(string, int64) Decision { return Decision{Allowed: true} }
+func (Off) Take(string, int64) request.Budget { return request.Budget{Allowed: true} }
 
 // Allow never fails.
 func (Off) Allow(context.Context, string, int64) error { return nil }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 )
@@ -55,6 +56,16 @@ func (i *Info) SourceIP() string {
 		return ""
 	}
 	return i.Source.String()
+}
+
+// Budget is the state of a limit after a request took from it. Where Limit is
+// zero there is none.
+type Budget struct {
+	Allowed bool
+	// Limit is how much there is when nothing was taken, Remaining what is left.
+	Limit, Remaining int64
+	// RetryAfter is when there will be one again, Reset when there will be Limit.
+	RetryAfter, Reset time.Duration
 }
 
 // Origin gives the request as the audit log sees it before anybody has been

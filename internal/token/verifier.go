@@ -85,8 +85,8 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 	return &Verifier{cfg: cfg, signed: cache}, nil
 }
 
-// Verify gives a token that is ours, in its time, not revoked, of an active
-// agent and of a credential that was not revoked. It fails with ErrInactive, or
+// Verify gives a token that is ours, in its time, not revoked, of an active agent
+// that still has the capabilities, and of a credential that was not revoked. It fails with ErrInactive, or
 // with UNAVAILABLE where the state could not be read.
 func (v *Verifier) Verify(ctx context.Context, raw string) (*Token, error) {
 	if len(raw) > MaxLength {
@@ -134,6 +134,10 @@ func (v *Verifier) holds(ctx context.Context, t *Token, counter int64) error {
 	}
 	if e.Agent.ID != t.AgentID || e.Agent.Status != agent.Active || !e.Credential.RevokedAt.IsZero() ||
 		audit.TimeOf(t.ID).Before(e.Agent.TokensValidAfter) {
+		return ErrInactive
+	}
+	// A token does not outlive the capabilities it was made of.
+	if len(e.Agent.Capabilities.Missing(t.Scope)) > 0 {
 		return ErrInactive
 	}
 	revoked, err := v.cfg.Revocations.TokenRevoked(ctx, t.ID)

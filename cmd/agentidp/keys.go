@@ -1,0 +1,96 @@
+package main
+
+import (
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/app"
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/config"
+)
+
+// publishedBefore is how long a key is published before it signs: twice what
+// clients may keep the key set for.
+const publishedBefore = 10 * time.Minute
+
+func (c *command) keys() *cobra.Command {
+	keys := &cobra.Command{Use: "keys", Short: "The signing keys", Args: cobra.NoArgs}
+	keys.AddCommand(c.listKeys(), c.rotateKeys())
+	return keys
+}
+
+func (c *command) listKeys() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the signing keys",
+		Long:  "list prints the signing keys, oldest first: from when each signs, and when it leaves the published key set.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.withApp(cmd.Context(), cmd.ErrOrStderr(), func(a *app.App, _ *config.Config) error {
+				signer, err := a.Ring.Signer(time.Now())
+				if err != nil {
+					return err
+				}
+				table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 2, ' ', 0)
+				out := &printer{w: table}
+				out.line("KID\tALG\tSTATE\tSIGNS FROM\tPUBLISHED UNTIL")
+				for _, k := range a.Ring.List() {
+					out.line("%s\t%s\t%s\t%s\t%s", k.KID, k.Alg, keyState(k.KID == signer.KID(), k.ActivatesAt, k.RetiresAt), moment(k.ActivatesAt), moment(k.RetiresAt))
+				}
+				if out.err != nil {
+					return out.err
+				}
+				return table.Flush()
+			})
+		},
+	}
+}
+
+func keyState(signs bool, activates, retires time.Time) string {
+	now := time.Now()
+	switch {
+	case signs:
+		return "signing"
+	case now.Before(activates):
+		return "published"
+	case !retires.IsZero() && now.After(retires):
+		return "retired"
+	}
+	return "verifying"
+}
+
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func (c *command) rotateKeys() *cobra.Command {
+	var activateIn time.Duration
+	rotate := &cobra.Command{
+		Use:   "rotate",
+		Short: "Make the next signing key",
+		Long: `rotate makes the next signing key. It is published at once and signs after
+--activate-in, so that everybody who keeps the key set has it by then. Tokens that
+older keys signed stay valid until they expire. Running servers notice within
+seconds.`,
+		Example: "  agentidp keys rotate\n  agentidp keys rotate --activate-in 1h",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.withApp(cmd.Context(), cmd.ErrOrStderr(), func(a *app.App, _ *config.Config) error {
+				k, err := a.Ring.Rotate(cmd.Context(), audit.System("keys rotate"), activateIn)
+				if err != nil {
+					return describe(err)
+				}
+				out := &printer{w: cmd.OutOrStdout()}
+				out.line("key %s (%s) is published, and signs from %s", k.KID, k.Alg, moment(k.ActivatesAt))
+				return out.err
+			})
+		},
+	}
+	rotate.Flags().DurationVar(&activateIn, "activate-in", publishedBefore, "how long the key is published before it signs; 0 after a compromise")
+	return rotate
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/app"
+	"git.sentryagent.ai/sentryagent-idp/internal/config"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := rootCommand(os.Environ()).ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "agentidp:", err)
+		os.Exit(1)
+	}
+}
+
+// command is what every subcommand needs to find its settings.
+type command struct {
+	environ []string
+	flags   map[string]*string
+	dotEnv  string
+}
+
+func rootCommand(environ []string) *cobra.Command {
+	c := &command{environ: environ, flags: map[string]*string{}}
+	root := &cobra.Command{
+		Use:   "agentidp",
+		Short: "The identity provider for AI agents",
+		Long: `agentidp gives every AI agent an identity of its own: credentials that rotate,
+short-lived OAuth 2.0 tokens limited to the agent's capabilities, revocation that
+bites at once, and a record of all of it.
+
+New here? This starts a server on embedded storage, shows the whole story, and
+keeps serving:
+
+  agentidp quickstart
+
+To run it for real:
+
+  agentidp config                 every setting, its default and its meaning
+  agentidp serve                  the server
+  agentidp admin bootstrap        one more admin agent, to call the API with
+  agentidp keys rotate            the next signing key, published before it signs`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+	}
+	root.PersistentFlags().StringVar(&c.dotEnv, "env-file", ".env", "file of settings; it need not exist")
+	for _, s := range config.Settings() {
+		for _, name := range s.Flags() {
+			c.flags[name] = root.PersistentFlags().String(flagName(name), "", s.Meaning)
+		}
+	}
+	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.health(), configCommand(), versionCommand())
+	return root
+}
+
+// flagName turns TOKEN_TTL into token-ttl.
+func flagName(setting string) string { return strings.ReplaceAll(strings.ToLower(setting), "_", "-") }
+
+// config reads the settings of this call.
+func (c *command) config() (*config.Config, error) {
+	given := map[string]string{}
+	for name, value := range c.flags {
+		given[name] = *value
+	}
+	return config.Load(config.Sources{Flags: given, Environ: c.environ, DotEnv: c.dotEnv})
+}
+
+// withApp runs do on the opened database.
+func (c *command) withApp(ctx context.Context, logs io.Writer, do func(a *app.App, cfg *config.Config) error) (err error) {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	logger := slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	a, err := app.Open(ctx, cfg, logger)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closed := a.Close(); err == nil && closed != nil {
+			err = fmt.Errorf("closing the database: %w", closed)
+		}
+	}()
+	return do(a, cfg)
+}
+
+// version is the module's version, or the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return "dev-" + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "dev"
+}

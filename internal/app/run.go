@@ -1,0 +1,86 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// How often the server looks after what time or another node changes.
+const (
+	keyPoll         = 5 * time.Second
+	revocationSweep = time.Minute
+	// revocationGrace covers clocks that differ between nodes.
+	revocationGrace = 5 * time.Minute
+)
+
+// Listen opens the listener that HOST and PORT name.
+func (a *App) Listen(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(a.cfg.Host, strconv.Itoa(a.cfg.Port)))
+	if err != nil {
+		return nil, fmt.Errorf("listening (is PORT taken?): %w", err)
+	}
+	return l, nil
+}
+
+// Issuer gives JWT_ISSUER, or the URL by which this machine reaches the listener.
+func (a *App) Issuer(l net.Listener) string {
+	if a.cfg.Issuer != "" {
+		return a.cfg.Issuer
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	scheme := "http"
+	if a.cfg.TLSCertFile != "" {
+		scheme = "https"
+	}
+	return scheme + "://localhost:" + port
+}
+
+// Run serves on the listener until ctx is done. It then answers the requests
+// under way, writes what is still to be recorded, and returns.
+func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
+	s, err := a.serverFor(a.Issuer(l), version)
+	if err != nil {
+		return err
+	}
+	var committer, others sync.WaitGroup
+	committer.Go(s.log.Run)
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	others.Go(func() { s.folder.Run(background) })
+	others.Go(func() { a.every(background, keyPoll, "reading the signing keys", a.Ring.Load) })
+	others.Go(func() {
+		a.every(background, revocationSweep, "removing old revocations", func(ctx context.Context) error {
+			_, err := a.store.ForgetRevocations(ctx, a.now().Add(-revocationGrace))
+			return err
+		})
+	})
+	err = s.http.Serve(ctx, l, a.cfg.TLSCertFile, a.cfg.TLSKeyFile)
+	// Nobody asks any more: what was counted is recorded, then the record closes.
+	stop()
+	others.Wait()
+	s.log.Close()
+	committer.Wait()
+	return err
+}
+
+// every does something again and again until ctx is done. A failure is logged;
+// the next turn may succeed.
+func (a *App) every(ctx context.Context, pause time.Duration, doing string, do func(context.Context) error) {
+	ticker := time.NewTicker(pause)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if err := do(ctx); err != nil && ctx.Err() == nil {
+				a.logger.WarnContext(ctx, doing+" failed", "error", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,195 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/joho/godotenv"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/credential"
+	"git.sentryagent.ai/sentryagent-idp/internal/keys"
+	"git.sentryagent.ai/sentryagent-idp/internal/secret"
+)
+
+// Config is every setting, read and checked.
+type Config struct {
+	Production         bool
+	Host               string
+	Port               int
+	DataDir            string
+	DatabaseURL        string
+	RootSecret         secret.Value
+	RootSecretPrevious secret.Value
+	SecretHasher       credential.Mode
+	Issuer             string
+	Alg                keys.Alg
+	TokenTTL           time.Duration
+	MaxTokenTTL        time.Duration
+	AuditRetentionDays int
+	RateLimits         bool
+	SourceLimit        int
+	ClientLimit        int
+	CacheEntries       int
+	CORSOrigins        []string
+	TLSCertFile        string
+	TLSKeyFile         string
+	TrustedProxies     []netip.Prefix
+	LogLevel           slog.Level
+	ShutdownTimeout    time.Duration
+}
+
+// Sources is where settings come from.
+type Sources struct {
+	// Flags holds what was given on the command line, by setting name.
+	Flags map[string]string
+	// Environ is in the form of os.Environ.
+	Environ []string
+	// DotEnv is the path of a .env file; it need not exist.
+	DotEnv string
+}
+
+// Load reads and checks every setting. Its error names each setting that is
+// wrong, and the rule.
+func Load(src Sources) (*Config, error) {
+	values, err := src.values()
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{}
+	var wrong []error
+	for _, s := range Settings() {
+		text := values[s.Name]
+		if text == "" {
+			text = s.Default
+		}
+		if err := s.read(c, text); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %w", s.Name, err))
+		}
+	}
+	wrong = append(wrong, c.check()...)
+	if len(wrong) > 0 {
+		return nil, fmt.Errorf("the configuration is not valid:\n%w", errors.Join(wrong...))
+	}
+	return c, nil
+}
+
+// values merges the sources; the nearest one wins.
+func (src Sources) values() (map[string]string, error) {
+	fromFile := map[string]string{}
+	if src.DotEnv != "" {
+		read, err := godotenv.Read(src.DotEnv)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("reading %s: %w", src.DotEnv, err)
+		}
+		fromFile = read
+	}
+	fromEnv := map[string]string{}
+	for _, pair := range src.Environ {
+		name, value, _ := strings.Cut(pair, "=")
+		fromEnv[name] = value
+	}
+	values := map[string]string{}
+	for _, s := range Settings() {
+		for _, layer := range []map[string]string{src.Flags, fromEnv, fromFile} {
+			value, err := s.from(layer)
+			if err != nil {
+				return nil, err
+			}
+			if value != "" {
+				values[s.Name] = value
+				break
+			}
+		}
+	}
+	return values, nil
+}
+
+// from gives a setting's value in one layer; a secret may stand in a file.
+func (s Setting) from(layer map[string]string) (string, error) {
+	value := layer[s.Name]
+	if value == "" && s.Name == "APP_ENV" {
+		value = layer["NODE_ENV"]
+		if value != "production" {
+			value = "" // Node knows other words, and all of them mean development here
+		}
+	}
+	file := layer[s.Name+"_FILE"]
+	if !s.Secret || file == "" {
+		return value, nil
+	}
+	if value != "" {
+		return "", fmt.Errorf("%s and %s_FILE are both set; keep one", s.Name, s.Name)
+	}
+	content, err := os.ReadFile(filepath.Clean(file))
+	if err != nil {
+		return "", fmt.Errorf("%s_FILE: %w", s.Name, err)
+	}
+	return strings.TrimRight(string(content), "\r\n"), nil
+}
+
+// check holds the rules that concern more than one setting.
+func (c *Config) check() []error {
+	var wrong []error
+	refuse := func(bad bool, text string) {
+		if bad {
+			wrong = append(wrong, errors.New(text))
+		}
+	}
+	refuse(c.TokenTTL > c.MaxTokenTTL, "TOKEN_TTL: must not be longer than TOKEN_TTL_MAX")
+	refuse((c.TLSCertFile == "") != (c.TLSKeyFile == ""), "TLS_CERT_FILE and TLS_KEY_FILE: set both or none")
+	if !c.RootSecret.IsZero() {
+		refuse(len(c.RootSecret.Reveal()) < keys.MinRootSecret, fmt.Sprintf("JWT_SECRET: must have at least %d bytes", keys.MinRootSecret))
+		refuse(c.Production && isExample(c.RootSecret.Reveal()), "JWT_SECRET: is a known example value; make one with: openssl rand -hex 32")
+	}
+	refuse(c.Production && c.RootSecret.IsZero(), "JWT_SECRET: is required in production; make one with: openssl rand -hex 32")
+	refuse(!c.RootSecretPrevious.IsZero() && len(c.RootSecretPrevious.Reveal()) < keys.MinRootSecret, fmt.Sprintf("JWT_SECRET_PREVIOUS: must have at least %d bytes", keys.MinRootSecret))
+	refuse(c.Production && c.Issuer == "", "JWT_ISSUER: is required in production, as tokens carry it")
+	if c.Issuer != "" {
+		u, err := url.Parse(c.Issuer)
+		refuse(err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http", "JWT_ISSUER: must be an absolute http or https URL")
+		refuse(strings.HasSuffix(c.Issuer, "/"), "JWT_ISSUER: must not end with a slash")
+		refuse(err == nil && (u.RawQuery != "" || u.Fragment != "" || u.User != nil), "JWT_ISSUER: must hold neither query, fragment nor user")
+		refuse(c.Production && err == nil && u.Scheme != "https", "JWT_ISSUER: must be https in production")
+	}
+	if c.Host == "" {
+		c.Host = "127.0.0.1"
+		if c.Production {
+			c.Host = "0.0.0.0"
+		}
+	}
+	if c.DatabaseURL == "" {
+		c.DatabaseURL = "sqlite:" + filepath.Join(c.DataDir, "agentidp.db")
+	}
+	return wrong
+}
+
+// isExample knows the values that stand in examples everywhere.
+func isExample(s string) bool {
+	lower := strings.ToLower(s)
+	return slices.ContainsFunc([]string{"changeme", "change-me", "change_me", "your-secret", "your_secret", "yoursecret", "example", "password", "supersecret", "super-secret", "0123456789abcdef0123456789abcdef"},
+		func(known string) bool { return strings.Contains(lower, known) }) || strings.Count(s, s[:1]) == len(s)
+}
+
+// Warnings says what of the present configuration is not fit for production.
+func (c *Config) Warnings() []string {
+	var all []string
+	warn := func(unfit bool, text string) {
+		if unfit {
+			all = append(all, text)
+		}
+	}
+	warn(!c.Production, "APP_ENV is not production: missing secrets are made up")
+	warn(c.RootSecret.IsZero(), "JWT_SECRET is not set: the one in DATA_DIR lies beside the data that it protects")
+	warn(c.TLSCertFile == "" && len(c.TrustedProxies) == 0, "no TLS here and no trusted proxy before: secrets and tokens travel in the clear")
+	warn(!c.RateLimits, "RATE_LIMIT is off: nothing slows an attacker down")
+	warn(strings.HasPrefix(c.DatabaseURL, "sqlite:"), "embedded storage serves one node, and is gone with its disk: back it up")
+	return all
+}

@@ -1,0 +1,205 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/credential"
+	"git.sentryagent.ai/sentryagent-idp/internal/keys"
+	"git.sentryagent.ai/sentryagent-idp/internal/secret"
+)
+
+// Setting is one line of the table of settings.
+type Setting struct {
+	Name    string
+	Default string
+	// DefaultNote describes a default that depends on other settings.
+	DefaultNote string
+	Meaning     string
+	// Secret settings may also be given in a file, named by NAME_FILE.
+	Secret bool
+	// NoFlag settings have no flag of their own, as every user of the machine can
+	// read a command line.
+	NoFlag bool
+
+	read func(c *Config, text string) error
+}
+
+// Settings gives the table of all settings.
+func Settings() []Setting {
+	return []Setting{
+		{Name: "APP_ENV", Default: "development", Meaning: "development or production; production refuses what is not safe (NODE_ENV is read too)", read: func(c *Config, s string) error {
+			c.Production = s == "production"
+			return oneOf(s, "development", "production")
+		}},
+		{Name: "HOST", DefaultNote: "127.0.0.1, in production 0.0.0.0", Meaning: "address to listen on", read: func(c *Config, s string) error { c.Host = s; return nil }},
+		{Name: "PORT", Default: "3000", Meaning: "port to listen on; 0 takes a free one", read: func(c *Config, s string) (err error) { c.Port, err = number(s, 0, 65535); return err }},
+		{Name: "DATA_DIR", Default: "./agentidp-data", Meaning: "folder of the embedded database and of the secret made for it", read: func(c *Config, s string) error { c.DataDir = s; return nil }},
+		{Name: "DATABASE_URL", DefaultNote: "sqlite:DATA_DIR/agentidp.db", Meaning: "database, as sqlite:PATH", Secret: true, read: readDatabase},
+		{Name: "JWT_SECRET", DefaultNote: "made in DATA_DIR", Meaning: "root secret of at least 32 bytes; the server's other keys are derived from it", Secret: true, NoFlag: true, read: func(c *Config, s string) error { c.RootSecret = secret.New(s); return nil }},
+		{Name: "JWT_SECRET_PREVIOUS", Meaning: "the root secret before, while it is being changed", Secret: true, NoFlag: true, read: func(c *Config, s string) error { c.RootSecretPrevious = secret.New(s); return nil }},
+		{Name: "JWT_ISSUER", DefaultNote: "http://localhost:PORT", Meaning: "URL that clients reach the server by, without a trailing slash; the iss claim", read: func(c *Config, s string) error { c.Issuer = s; return nil }},
+		{Name: "JWT_ALG", Default: "ES256", Meaning: "algorithm of new signing keys: ES256, EdDSA or RS256", read: func(c *Config, s string) error {
+			c.Alg = keys.Alg(s)
+			return oneOf(s, string(keys.ES256), string(keys.EdDSA), string(keys.RS256))
+		}},
+		{Name: "SECRET_HASHER", Default: "bcrypt", Meaning: "what is kept of client secrets: bcrypt beside a keyed fingerprint, or hmac, the fingerprint alone", read: func(c *Config, s string) error {
+			c.SecretHasher = credential.Mode(s)
+			return oneOf(s, string(credential.Bcrypt), string(credential.HMAC))
+		}},
+		{Name: "TOKEN_TTL", Default: "1h", Meaning: "lifetime of tokens of agents that have none of their own", read: func(c *Config, s string) (err error) {
+			c.TokenTTL, err = duration(s, time.Minute, 24*time.Hour)
+			return err
+		}},
+		{Name: "TOKEN_TTL_MAX", Default: "24h", Meaning: "longest lifetime an agent may have of its own", read: func(c *Config, s string) (err error) {
+			c.MaxTokenTTL, err = duration(s, time.Minute, 24*time.Hour)
+			return err
+		}},
+		{Name: "AUDIT_RETENTION_DAYS", Default: "90", Meaning: "days that audit events are meant to be kept", read: func(c *Config, s string) (err error) { c.AuditRetentionDays, err = number(s, 1, 36_500); return err }},
+		{Name: "RATE_LIMIT", Default: "on", Meaning: "on, or off for measurements", read: func(c *Config, s string) error { c.RateLimits = s != "off"; return oneOf(s, "on", "off") }},
+		{Name: "RATE_LIMIT_SOURCE", Default: "6000", Meaning: "requests a minute from one address (IPv6: from one /64)", read: func(c *Config, s string) (err error) { c.SourceLimit, err = number(s, 1, 100_000_000); return err }},
+		{Name: "RATE_LIMIT_CLIENT", Default: "600", Meaning: "tokens a minute for one client", read: func(c *Config, s string) (err error) { c.ClientLimit, err = number(s, 1, 100_000_000); return err }},
+		{Name: "CACHE_ENTRIES", Default: "100000", Meaning: "credentials and verified tokens kept in memory, of each at most so many", read: func(c *Config, s string) (err error) { c.CacheEntries, err = number(s, 100, 100_000_000); return err }},
+		{Name: "CORS_ORIGINS", DefaultNote: "none", Meaning: "origins whose pages may call the API, separated by commas", read: readOrigins},
+		{Name: "TLS_CERT_FILE", Meaning: "certificate chain (PEM) to serve TLS with", read: func(c *Config, s string) error { c.TLSCertFile = s; return nil }},
+		{Name: "TLS_KEY_FILE", Meaning: "private key (PEM) of the certificate", read: func(c *Config, s string) error { c.TLSKeyFile = s; return nil }},
+		{Name: "TRUSTED_PROXIES", DefaultNote: "none", Meaning: "networks whose X-Forwarded-For is believed, separated by commas, such as 10.0.0.0/8", read: readProxies},
+		{Name: "LOG_LEVEL", Default: "info", Meaning: "debug, info, warn or error", read: func(c *Config, s string) error {
+			if err := c.LogLevel.UnmarshalText([]byte(s)); err != nil {
+				return errors.New("must be debug, info, warn or error")
+			}
+			return nil
+		}},
+		{Name: "SHUTDOWN_TIMEOUT", Default: "10s", Meaning: "how long requests under way may take when the server is stopped", read: func(c *Config, s string) (err error) {
+			c.ShutdownTimeout, err = duration(s, 0, 10*time.Minute)
+			return err
+		}},
+	}
+}
+
+func oneOf(s string, allowed ...string) error {
+	for _, a := range allowed {
+		if s == a {
+			return nil
+		}
+	}
+	return fmt.Errorf("must be %s", strings.Join(allowed, " or "))
+}
+
+func number(s string, least, most int) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < least || n > most {
+		return 0, fmt.Errorf("must be a whole number from %d to %d", least, most)
+	}
+	return n, nil
+}
+
+func duration(s string, least, most time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < least || d > most {
+		return 0, fmt.Errorf("must be a duration from %s to %s, such as 15m", least, most)
+	}
+	return d.Truncate(time.Second), nil
+}
+
+func readDatabase(c *Config, s string) error {
+	c.DatabaseURL = s
+	if path, ok := strings.CutPrefix(s, "sqlite:"); s != "" && (!ok || path == "") {
+		return errors.New("must be sqlite:PATH; this version has no other engine")
+	}
+	return nil
+}
+
+func list(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+func readOrigins(c *Config, s string) error {
+	for _, origin := range list(s) {
+		u, err := url.Parse(origin)
+		if err != nil || u.Host == "" || origin != u.Scheme+"://"+u.Host {
+			return fmt.Errorf("%q is not an origin such as https://console.example.com", origin)
+		}
+		c.CORSOrigins = append(c.CORSOrigins, origin)
+	}
+	return nil
+}
+
+func readProxies(c *Config, s string) error {
+	for _, network := range list(s) {
+		prefix, err := netip.ParsePrefix(network)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(network)
+			if addrErr != nil {
+				return fmt.Errorf("%q is neither a network nor an address", network)
+			}
+			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		c.TrustedProxies = append(c.TrustedProxies, prefix)
+	}
+	return nil
+}
+
+// Describe prints every setting with its default and its meaning.
+func Describe(w io.Writer) error {
+	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	if _, err := fmt.Fprintln(table, "SETTING\tDEFAULT\tMEANING"); err != nil {
+		return err
+	}
+	for _, s := range Settings() {
+		name := s.Name
+		if s.Secret {
+			name += " (or " + s.Name + "_FILE)"
+		}
+		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\n", name, s.shownDefault(), s.Meaning); err != nil {
+			return err
+		}
+	}
+	return table.Flush()
+}
+
+// Flags gives the names under which the setting can be given on the command line.
+func (s Setting) Flags() []string {
+	var names []string
+	if !s.NoFlag {
+		names = append(names, s.Name)
+	}
+	if s.Secret {
+		names = append(names, s.Name+"_FILE")
+	}
+	return names
+}
+
+func (s Setting) shownDefault() string {
+	switch {
+	case s.DefaultNote != "":
+		return s.DefaultNote
+	case s.Default == "":
+		return "none"
+	}
+	return s.Default
+}
+
+// Example prints a .env file with every setting at its default.
+func Example(w io.Writer) error {
+	if _, err := fmt.Fprintln(w, "# Every setting of agentidp, at its default. Flags and the environment win over this file."); err != nil {
+		return err
+	}
+	for _, s := range Settings() {
+		note := ""
+		if s.DefaultNote != "" {
+			note = " (default: " + s.DefaultNote + ")"
+		}
+		if _, err := fmt.Fprintf(w, "\n# %s%s\n#%s=%s\n", s.Meaning, note, s.Name, s.Default); err != nil {
+			return err
+		}
+	}
+	return nil
+}
