@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -87,7 +88,7 @@ func (c *command) withApp(ctx context.Context, logs io.Writer, do func(a *app.Ap
 		return err
 	}
 	logger := slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: cfg.LogLevel}))
-	a, err := app.Open(ctx, cfg, logger)
+	a, err := app.Open(ctx, cfg, logger, time.Now)
 	if err != nil {
 		return err
 	}

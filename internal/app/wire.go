@@ -48,8 +48,9 @@ type App struct {
 }
 
 // Open opens the database, migrating it to the newest schema, and makes the
-// first signing key where there is none. Close must be called in the end.
-func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*App, error) {
+// first signing key where there is none. Close must be called in the end. now is
+// the clock of everything.
+func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger, now func() time.Time) (*App, error) {
 	root, err := rootKeys(cfg)
 	if err != nil {
 		return nil, err
@@ -58,7 +59,6 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger) (*App, e
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now
 	ring := keys.NewRing(keys.Config{Store: s, Root: root, Alg: cfg.Alg, MaxTokenTTL: cfg.MaxTokenTTL, Now: now})
 	if err := ring.Ensure(ctx, audit.System("agentidp")); err != nil {
 		return nil, errors.Join(err, s.Close())
