@@ -127,6 +127,65 @@ func TestTheNextKeyIsPublishedBeforeItSigns(t *testing.T) {
 	}
 }
 
+func TestAKeyThatWasOvertakenNeverSigns(t *testing.T) {
+	store, c := &memory{}, newClock()
+	r := newRing(t, store, c, keys.EdDSA)
+	ensure(t, r)
+	var last keys.Stored
+	for _, activateIn := range []time.Duration{24 * time.Hour, 0} {
+		c.advance(time.Minute)
+		var err error
+		if last, err = r.Rotate(t.Context(), operator, activateIn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, after := range []time.Duration{0, 23 * time.Hour, 24 * time.Hour, 365 * 24 * time.Hour} {
+		c.at = last.ActivatesAt.Add(after)
+		got := signer(t, r, c.now()).KID()
+		if got != last.KID {
+			t.Errorf("after %v %s signs, want the newest, %s", after, got, last.KID)
+		}
+		if _, _, verifies := r.PublicKey(got); !verifies {
+			t.Errorf("after %v what is signed does not verify", after)
+		}
+	}
+}
+
+func TestARetiredKeyNeverSigns(t *testing.T) {
+	store, c := &memory{}, newClock()
+	r := newRing(t, store, c, keys.EdDSA)
+	ensure(t, r)
+	store.keys[0].RetiresAt = c.now().Add(time.Hour)
+	if err := r.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	signer(t, r, c.now().Add(time.Hour-time.Microsecond))
+	if _, err := r.Signer(c.now().Add(time.Hour)); !fault.Is(err, fault.CodeUnavailable) {
+		t.Errorf("the only key has retired and signing gave %v, want UNAVAILABLE", err)
+	}
+}
+
+func TestTheNewestOfTheKeysOfOneMomentSigns(t *testing.T) {
+	store, c := &memory{}, newClock()
+	r := newRing(t, store, c, keys.EdDSA)
+	ensure(t, r)
+	for range 16 {
+		next, err := r.Rotate(t.Context(), operator, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := signer(t, r, c.now()).KID(); got != next.KID {
+			t.Fatalf("%s signs, want the one just made, %s", got, next.KID)
+		}
+	}
+	all := r.List()
+	for i := range all[1:] {
+		if !all[i].CreatedAt.Before(all[i+1].CreatedAt) {
+			t.Errorf("key %d is not older than key %d", i, i+1)
+		}
+	}
+}
+
 func TestAnotherAlgorithmIsAnnouncedBesideTheOldOne(t *testing.T) {
 	store, c := &memory{}, newClock()
 	ensure(t, newRing(t, store, c, keys.ES256))

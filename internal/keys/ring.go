@@ -42,9 +42,10 @@ type Stored struct {
 type Store interface {
 	// SigningKeys gives all keys, oldest first.
 	SigningKeys(ctx context.Context) ([]Stored, error)
-	// ChangeSigningKeys lets change decide on the present keys, and writes what it
-	// returns (new or changed, by kid) and its event in one transaction. With
-	// ErrUnchanged, which it gives back, or another error nothing is written.
+	// ChangeSigningKeys lets change decide on the present keys, oldest first, and
+	// writes what it returns (new or changed, by kid) and its event in one
+	// transaction. With ErrUnchanged, which it gives back, or another error nothing
+	// is written.
 	ChangeSigningKeys(ctx context.Context, change func(current []Stored) ([]Stored, audit.Event, error)) error
 	// ResealSigningKey replaces how a key is sealed, not what it is. It may be
 	// called twice.
@@ -108,8 +109,12 @@ func (r *Ring) Rotate(ctx context.Context, by audit.Origin, activateIn time.Dura
 	var next Stored
 	err := r.cfg.Store.ChangeSigningKeys(ctx, func(current []Stored) ([]Stored, audit.Event, error) {
 		now := r.now()
+		created := now
+		if n := len(current); n > 0 && !now.After(current[n-1].CreatedAt) {
+			created = current[n-1].CreatedAt.Add(time.Microsecond) // Signer goes by who is newest
+		}
 		var err error
-		if next, err = r.make(now, now.Add(activateIn)); err != nil {
+		if next, err = r.make(created, now.Add(activateIn)); err != nil {
 			return nil, audit.Event{}, err
 		}
 		changed := []Stored{next}
@@ -129,7 +134,7 @@ func (r *Ring) Rotate(ctx context.Context, by audit.Origin, activateIn time.Dura
 
 func (r *Ring) now() time.Time { return r.cfg.Now().UTC().Truncate(time.Microsecond) }
 
-func (r *Ring) make(now, activates time.Time) (Stored, error) {
+func (r *Ring) make(created, activates time.Time) (Stored, error) {
 	private, err := generate(r.cfg.Alg)
 	if err != nil {
 		return Stored{}, err
@@ -142,7 +147,7 @@ func (r *Ring) make(now, activates time.Time) (Stored, error) {
 	if err != nil {
 		return Stored{}, err
 	}
-	return Stored{KID: kid, Alg: r.cfg.Alg, Sealed: r.cfg.Root.Seal(kid, der), PublicJWK: jwk, CreatedAt: now, ActivatesAt: activates}, nil
+	return Stored{KID: kid, Alg: r.cfg.Alg, Sealed: r.cfg.Root.Seal(kid, der), PublicJWK: jwk, CreatedAt: created, ActivatesAt: activates}, nil
 }
 
 func rotated(by audit.Origin, now time.Time, k Stored) audit.Event {
@@ -198,20 +203,15 @@ func (r *Ring) Refresh(ctx context.Context) error {
 	return r.Load(ctx)
 }
 
-// Signer gives the key that signs at the time now.
+// Signer gives the key that signs at the time now: of the active ones the newest
+// made, as a key made later overtakes one that is still to activate.
 func (r *Ring) Signer(now time.Time) (Signer, error) {
-	var found *key
-	all := *r.state.Load()
-	for i := range all {
-		k := &all[i]
-		if !k.ActivatesAt.After(now) && (found == nil || k.ActivatesAt.After(found.ActivatesAt)) {
-			found = k
+	for _, k := range slices.Backward(*r.state.Load()) {
+		if !k.ActivatesAt.After(now) && k.published(now) {
+			return k.signer, nil
 		}
 	}
-	if found == nil {
-		return nil, fault.UnavailableBecause(errors.New("no signing key is active"))
-	}
-	return found.signer, nil
+	return nil, fault.UnavailableBecause(errors.New("no signing key is active"))
 }
 
 // PublicKey gives the key of that id while it is published.

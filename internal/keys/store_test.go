@@ -1,6 +1,7 @@
 package keys_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -34,14 +35,20 @@ func (m *memory) SigningKeys(context.Context) ([]keys.Stored, error) {
 	if m.broken != nil {
 		return nil, m.broken
 	}
-	return slices.Clone(m.keys), nil
+	return m.oldestFirst(), nil
+}
+
+func (m *memory) oldestFirst() []keys.Stored {
+	return slices.SortedFunc(slices.Values(m.keys), func(a, b keys.Stored) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.KID, b.KID))
+	})
 }
 
 func (m *memory) ChangeSigningKeys(_ context.Context, change func([]keys.Stored) ([]keys.Stored, audit.Event, error)) error {
 	if m.broken != nil {
 		return m.broken
 	}
-	changed, event, err := change(slices.Clone(m.keys))
+	changed, event, err := change(m.oldestFirst())
 	if err != nil {
 		return err
 	}
