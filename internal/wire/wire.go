@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"math"
 	"net/http"
@@ -95,8 +96,8 @@ func RetryAfter(w http.ResponseWriter, d time.Duration) {
 func JSON[T any](w http.ResponseWriter, r *http.Request, status int, value T) {
 	encoded, err := json.Marshal(value)
 	if err != nil {
-		request.Note(r.Context(), slog.String("cause", err.Error()))
-		w.WriteHeader(http.StatusInternalServerError)
+		// Not wrapped: whatever it is, it is our failure and not the caller's.
+		Error(w, r, fmt.Errorf("encoding the answer: %v", err))
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

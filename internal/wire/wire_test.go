@@ -158,8 +158,12 @@ func TestJSONThatCannotBeSentIsNoted(t *testing.T) {
 	r = r.WithContext(request.With(r.Context(), info))
 	w := httptest.NewRecorder()
 	wire.JSON(w, r, http.StatusOK, func() {})
-	if w.Code != http.StatusInternalServerError || notes(info)["cause"] == "" {
-		t.Errorf("what is no JSON is answered %d, noted %v, want 500 and the cause", w.Code, notes(info))
+	want := `{"code":"INTERNAL","message":"something went wrong on our side","details":{}}`
+	if w.Code != http.StatusInternalServerError || w.Body.String() != want || w.Header().Get("Content-Type") != "application/json" {
+		t.Errorf("what is no JSON is answered %d %v %s, want 500 INTERNAL", w.Code, w.Header(), w.Body)
+	}
+	if noted := notes(info); noted["cause"] == "" || noted["code"] != "INTERNAL" {
+		t.Errorf("noted %v, want the code and the cause", noted)
 	}
 	wire.JSON(gone{httptest.NewRecorder()}, r, http.StatusOK, "hello")
 	if notes(info)["write"] != "broken pipe" {
