@@ -2,8 +2,10 @@ package httpd
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +25,17 @@ type Check struct {
 	Optional bool
 }
 
+// run probes. It has a goroutine of its own, where a panic would end the process;
+// a dependency that cannot be asked is one that does not work.
+func (c Check) run(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return c.Probe(ctx)
+}
+
 // Health serves the health endpoints.
 type Health struct {
 	version  string
@@ -38,12 +51,19 @@ func NewHealth(version string, checks ...Check) *Health {
 // Drain makes the server not ready, so that balancers stop sending requests.
 func (h *Health) Drain() { h.draining.Store(true) }
 
+// The paths of the health endpoints.
+const (
+	fullPath  = "/health"
+	livePath  = "/health/live"
+	readyPath = "/health/ready"
+)
+
 // Routes lists the health endpoints.
 func (h *Health) Routes() []Route {
 	return []Route{
-		{http.MethodGet, "/health", http.HandlerFunc(h.full)},
-		{http.MethodGet, "/health/live", http.HandlerFunc(h.live)},
-		{http.MethodGet, "/health/ready", http.HandlerFunc(h.ready)},
+		{http.MethodGet, fullPath, http.HandlerFunc(h.full)},
+		{http.MethodGet, livePath, http.HandlerFunc(h.live)},
+		{http.MethodGet, readyPath, http.HandlerFunc(h.ready)},
 	}
 }
 
@@ -85,7 +105,7 @@ func (h *Health) probe(ctx context.Context) (healthView, int) {
 	errs := make([]error, len(h.checks))
 	var wg sync.WaitGroup
 	for i, c := range h.checks {
-		wg.Go(func() { errs[i] = c.Probe(ctx) })
+		wg.Go(func() { errs[i] = c.run(ctx) })
 	}
 	wg.Wait()
 	view := healthView{Status: healthy, Version: h.version, Checks: map[string]checkView{}}

@@ -100,6 +100,22 @@ func TestWhyAProbeFailedIsForTheLogAlone(t *testing.T) {
 	}
 }
 
+// A probe runs on a goroutine of its own, where nothing else would catch it (R38).
+func TestAProbeThatPanicsIsADependencyThatDoesNotWork(t *testing.T) {
+	var log buffer
+	panics := func(context.Context) error { panic("PROBEMARKER") }
+	health := httpd.NewHealth("1", httpd.Check{Name: "database", Probe: panics}, httpd.Check{Name: "policy", Probe: works})
+	w := ask(httpd.Chain(config(&log), httpd.Router(health.Routes())), "GET", "/health")
+	want := `{"status":"unavailable","version":"1","checks":{"database":{"status":"unavailable"},"policy":{"status":"ok"}}}`
+	if w.Code != http.StatusServiceUnavailable || w.Body.String() != want {
+		t.Errorf("%d %s, want 503 %s", w.Code, w.Body, want)
+	}
+	why, _ := log.only(t)["check.database"].(string)
+	if !strings.Contains(why, "PROBEMARKER") || !strings.Contains(why, "health_test.go") {
+		t.Errorf("the log does not tell what panicked, and where: %s", log.String())
+	}
+}
+
 func TestProbesRunAtOnceAndAreBoundedInTime(t *testing.T) {
 	met := make(chan struct{})
 	meet := func(send bool) func(context.Context) error {
