@@ -39,8 +39,8 @@ func Router(routes []Route) http.Handler {
 	}
 	mux.HandleFunc("/", notFound)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The mux would answer an unclean path with a redirect.
-		if r.URL.Path == "" || r.URL.Path != "/" && r.URL.Path != path.Clean(r.URL.Path) {
+		// The mux would answer an unclean path with a redirect, and * in a shape of its own.
+		if r.RequestURI == "*" || r.URL.Path != "/" && r.URL.Path != path.Clean(r.URL.Path) {
 			notFound(w, r)
 			return
 		}

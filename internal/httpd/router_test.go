@@ -15,6 +15,7 @@ func TestWhatIsNotServedIsNotFoundInTheShapeOfTheAPI(t *testing.T) {
 		// Unclean paths are refused, not redirected: nobody gets two names for one thing.
 		"//", "//agents", "/agents/", "/agents//17", "/agents/17/", "/./agents", "/nothing/../agents", "/agents/.", "/agents/..",
 		"/agents/%2e%2e/agents", "/%2e/agents", "/agents/17%2F", "/%2Fagents", "/..",
+		"*",
 	} {
 		for _, method := range []string{"GET", "POST", "BREW"} {
 			w := ask(endpoints(), method, target)

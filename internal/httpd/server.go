@@ -34,6 +34,8 @@ func NewServer(handler http.Handler, health *Health, drain time.Duration, logger
 		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+		// OPTIONS * would be answered past the handler.
+		DisableGeneralOptionsHandler: true,
 	}}
 }
 

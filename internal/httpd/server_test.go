@@ -32,6 +32,11 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
+// newServer makes a server that says nothing.
+func newServer(handler http.Handler, drain time.Duration) *httpd.Server {
+	return httpd.NewServer(handler, httpd.NewHealth("1"), drain, slog.New(slog.DiscardHandler))
+}
+
 // running is a server that serves until stop is called.
 type running struct {
 	addr string
@@ -172,7 +177,7 @@ func TestARequestThatOutlastsTheDrainTimeIsCutOffAndReported(t *testing.T) {
 		<-r.Context().Done() // only its own connection's end releases it
 		close(told)
 	})
-	s := serve(t, httpd.NewServer(handler, httpd.NewHealth("1"), time.Millisecond, slog.New(slog.DiscardHandler)), listen(t), "", "")
+	s := serve(t, newServer(handler, time.Millisecond), listen(t), "", "")
 	conn := dial(t, s.addr)
 	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
 		t.Fatal(err)
@@ -192,7 +197,7 @@ func TestARequestThatOutlastsTheDrainTimeIsCutOffAndReported(t *testing.T) {
 func TestHeadersOverTheBoundAreRefused(t *testing.T) {
 	var served atomic.Int64
 	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served.Add(1) })
-	s := serve(t, httpd.NewServer(handler, httpd.NewHealth("1"), patience, slog.New(slog.DiscardHandler)), listen(t), "", "")
+	s := serve(t, newServer(handler, patience), listen(t), "", "")
 	// net/http allows 4 KiB over MaxHeaderBytes, so 15 KiB pass and 21 KiB do not.
 	for size, status := range map[int]int{15 << 10: http.StatusOK, 21 << 10: http.StatusRequestHeaderFieldsTooLarge} {
 		conn := dial(t, s.addr)
@@ -218,10 +223,41 @@ func TestHeadersOverTheBoundAreRefused(t *testing.T) {
 	}
 }
 
+// net/http has an answer of its own to OPTIONS *, past the middleware.
+func TestARequestForTheServerItselfPassesTheMiddleware(t *testing.T) {
+	var log buffer
+	s := serve(t, newServer(httpd.Chain(config(&log), endpoints()), patience), listen(t), "", "")
+	for _, method := range []string{"OPTIONS", "GET"} {
+		conn := dial(t, s.addr)
+		if _, err := io.WriteString(conn, method+" * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusNotFound || !strings.Contains(string(body), `"code":"NOT_FOUND"`) {
+			t.Errorf("%s *: %d %s (%v), want 404 NOT_FOUND", method, resp.StatusCode, body, err)
+		}
+		if resp.Header.Get("X-Request-Id") == "" || resp.Header.Get("X-Frame-Options") != "DENY" {
+			t.Errorf("%s * was answered past the middleware: %v", method, resp.Header)
+		}
+	}
+	s.stop()
+	if err := s.ended(t); err != nil {
+		t.Errorf("Serve = %v", err)
+	}
+	if n := len(log.lines(t)); n != 2 {
+		t.Errorf("two requests left %d lines", n)
+	}
+}
+
 func TestAListenerThatFailsEndsTheServer(t *testing.T) {
 	l := listen(t)
 	_ = l.Close()
-	s := serve(t, httpd.NewServer(http.NotFoundHandler(), httpd.NewHealth("1"), patience, slog.New(slog.DiscardHandler)), l, "", "")
+	s := serve(t, newServer(http.NotFoundHandler(), patience), l, "", "")
 	if err := s.ended(t); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve = %v, want why it cannot serve", err)
 	}

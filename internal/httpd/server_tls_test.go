@@ -10,7 +10,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -18,8 +17,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	"git.sentryagent.ai/sentryagent-idp/internal/httpd"
 )
 
 // selfMade writes a certificate for 127.0.0.1 and its key, and gives the pool
@@ -63,7 +60,7 @@ func selfMade(t *testing.T) (certFile, keyFile string, pool *x509.CertPool) {
 func TestWithACertificateTheServerSpeaksTLS(t *testing.T) {
 	certFile, keyFile, pool := selfMade(t)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "private") })
-	s := serve(t, httpd.NewServer(handler, httpd.NewHealth("1"), patience, slog.New(slog.DiscardHandler)), listen(t), certFile, keyFile)
+	s := serve(t, newServer(handler, patience), listen(t), certFile, keyFile)
 
 	c := client(t)
 	c.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
@@ -95,7 +92,7 @@ func TestWithACertificateTheServerSpeaksTLS(t *testing.T) {
 
 func TestACertificateThatCannotBeReadEndsTheServer(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing.pem")
-	s := serve(t, httpd.NewServer(http.NotFoundHandler(), httpd.NewHealth("1"), patience, slog.New(slog.DiscardHandler)), listen(t), missing, missing)
+	s := serve(t, newServer(http.NotFoundHandler(), patience), listen(t), missing, missing)
 	if err := s.ended(t); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Serve = %v, want that the file is missing", err)
 	}
