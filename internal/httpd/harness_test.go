@@ -86,6 +86,11 @@ func endpoints() http.Handler {
 		{Method: http.MethodGet, Path: "/abort", Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 			panic(http.ErrAbortHandler)
 		})},
+		{Method: http.MethodGet, Path: "/silent", Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})},
+		{Method: http.MethodGet, Path: "/partial", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("half an answer"))
+			panic("PANICMARKER")
+		})},
 	}
 	return httpd.Router(append(routes, httpd.NewHealth("1.0").Routes()...))
 }

@@ -18,7 +18,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/wire"
 )
 
-// maxURL bounds the path and query of a request, in bytes.
+// maxURL bounds the path and query of a request as they were sent, in bytes.
 const maxURL = 8 << 10
 
 // Limiter bounds the requests of one source address.
@@ -135,9 +135,13 @@ func (cfg Config) logLine(next http.Handler) http.Handler {
 		started := cfg.Now()
 		rec := &recorder{ResponseWriter: w}
 		info := request.From(r.Context())
+		aborted := true
 		defer func() {
+			if rec.status == 0 && !aborted {
+				rec.status = http.StatusOK // what net/http sends where nothing was written
+			}
 			level := slog.LevelInfo
-			if rec.status >= http.StatusInternalServerError {
+			if aborted || rec.status >= http.StatusInternalServerError {
 				level = slog.LevelError
 			}
 			if !cfg.Logger.Enabled(r.Context(), level) {
@@ -148,13 +152,18 @@ func (cfg Config) logLine(next http.Handler) http.Handler {
 				slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.String("source", info.SourceIP()),
 				slog.Duration("duration", cfg.Now().Sub(started)),
 			}
+			if aborted {
+				attrs = append(attrs, slog.Bool("aborted", true))
+			}
 			cfg.Logger.LogAttrs(r.Context(), level, "request", append(attrs, info.Attrs()...)...)
 		}()
 		next.ServeHTTP(rec, r)
+		aborted = false
 	})
 }
 
-// recoverPanic turns a panic into INTERNAL; the stack goes to the log alone.
+// recoverPanic turns a panic into INTERNAL; the stack goes to the log alone. An
+// answer that has begun is broken off, as nothing else tells the client.
 func (cfg Config) recoverPanic(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -164,6 +173,9 @@ func (cfg Config) recoverPanic(next http.Handler) http.Handler {
 				panic(p)
 			default:
 				request.Note(r.Context(), slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
+				if rec, ok := w.(*recorder); ok && rec.status != 0 {
+					panic(http.ErrAbortHandler)
+				}
 				wire.Error(w, r, fmt.Errorf("panic: %v", p))
 			}
 		}()
@@ -220,7 +232,8 @@ func (cfg Config) cors(next http.Handler) http.Handler {
 // a dead one.
 func (cfg Config) limitSource(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/health") {
+		switch r.URL.Path {
+		case fullPath, livePath, readyPath:
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -257,7 +270,7 @@ func sourceKey(ctx context.Context) string {
 // bounds refuses what is too long to be anything we serve.
 func (cfg Config) bounds(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(r.URL.Path)+len(r.URL.RawQuery) > maxURL {
+		if len(r.RequestURI) > maxURL {
 			wire.Error(w, r, fault.New(fault.TooLarge, fault.CodePayloadTooLarge, "the URL must be at most 8 KiB"))
 			return
 		}

@@ -75,6 +75,7 @@ func TestTheLogLineSaysWhatHappened(t *testing.T) {
 		{"DELETE", "/agents", "/agents", "INFO", 405},
 		{"GET", "/nothing", "/", "INFO", 404},
 		{"GET", "/panic", "GET /panic", "ERROR", 500},
+		{"GET", "/silent", "GET /silent", "INFO", 200}, // what net/http sends for a handler that wrote nothing
 	} {
 		t.Run(c.method+" "+c.target, func(t *testing.T) {
 			var log buffer
@@ -168,6 +169,28 @@ func TestAPanicIsAnsweredAsInternalAndTheServerGoesOn(t *testing.T) {
 	wantError(t, w, http.StatusInternalServerError, "INTERNAL")
 }
 
+// Who has read half an answer must not take it for a whole one (R38).
+func TestAPanicWithinAnAnswerBreaksItOff(t *testing.T) {
+	var log buffer
+	srv := httptest.NewServer(httpd.Chain(config(&log), endpoints()))
+	defer srv.Close()
+	resp, err := srv.Client().Get(srv.URL + "/partial")
+	if err == nil {
+		var body []byte
+		body, err = io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err == nil {
+			t.Errorf("half an answer was taken for a whole one: %d %s", resp.StatusCode, body)
+		}
+	}
+	srv.Close()
+	line := log.only(t)
+	stack, _ := line["stack"].(string)
+	if line["level"] != "ERROR" || line["panic"] != "PANICMARKER" || line["aborted"] != true || !strings.Contains(stack, "goroutine") {
+		t.Errorf("the log line %v does not explain the panic", line)
+	}
+}
+
 func TestAHandlerThatAbortsIsNotAnswered(t *testing.T) {
 	var log buffer
 	srv := httptest.NewServer(httpd.Chain(config(&log), endpoints()))
@@ -179,7 +202,10 @@ func TestAHandlerThatAbortsIsNotAnswered(t *testing.T) {
 	}
 	srv.Close()
 	if strings.Contains(log.String(), "stack") {
-		t.Errorf("an abort is no failure, but the log has a stack:\n%s", log.String())
+		t.Errorf("nothing panicked, but the log has a stack:\n%s", log.String())
+	}
+	if line := log.only(t); line["aborted"] != true || line["status"] != float64(0) {
+		t.Errorf("the log line %v, want that nothing was answered", line)
 	}
 }
 
@@ -272,10 +298,12 @@ func TestCORSAllowsConfiguredOriginsAndNoOther(t *testing.T) {
 func TestAURLOverEightKiBIsRefused(t *testing.T) {
 	var log buffer
 	h := httpd.Chain(config(&log), endpoints())
-	const prefix = len("/agents") // the question mark is not counted
+	const prefix = len("/agents?")
 	if w := ask(h, "GET", "/agents?"+strings.Repeat("x", 8<<10-prefix)); w.Code != http.StatusOK {
 		t.Errorf("a URL of 8 KiB: %d, want 200", w.Code)
 	}
 	wantError(t, ask(h, "GET", "/agents?"+strings.Repeat("x", 8<<10-prefix+1)), http.StatusRequestEntityTooLarge, "PAYLOAD_TOO_LARGE")
 	wantError(t, ask(h, "GET", "/"+strings.Repeat("x", 8<<10)), http.StatusRequestEntityTooLarge, "PAYLOAD_TOO_LARGE")
+	escaped := "/agents/" + strings.Repeat("%41", 8<<10/3) // what counts is what was sent
+	wantError(t, ask(h, "GET", escaped), http.StatusRequestEntityTooLarge, "PAYLOAD_TOO_LARGE")
 }

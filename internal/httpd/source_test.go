@@ -124,6 +124,11 @@ func TestHealthIsNeverLimited(t *testing.T) {
 	if w := ask(h, "GET", "/agents"); w.Header().Get("RateLimit") != `"source";r=2;t=20` {
 		t.Errorf("health checks took from the bucket: %v", w.Header())
 	}
+	for _, p := range []string{"/healthfoo", "/health/", "/health/other", "/health/live/x", "/%68ealthy"} {
+		if w := ask(limited(), "GET", p); w.Header().Get("RateLimit") == "" {
+			t.Errorf("%s is no health check, but it is not limited", p)
+		}
+	}
 }
 
 func TestWhereLimitsAreOffNoHeaderPromisesOne(t *testing.T) {
