@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"sync"
 	"time"
@@ -111,57 +112,64 @@ func (h *Hasher) renew(s Secret, v Verifier) *Verifier {
 }
 
 func (h *Hasher) slow(ctx context.Context, s Secret, v Verifier, client string) (bool, error) {
-	if wait := h.spent(client); wait > 0 {
-		return false, &fault.Error{
-			Kind: fault.RateLimited, Code: fault.CodeRateLimited,
-			Message: "too many failed authentications", RetryAfter: wait,
-		}
-	}
 	select {
 	case h.pool <- struct{}{}:
 		defer func() { <-h.pool }()
 	case <-ctx.Done():
 		return false, fault.UnavailableBecause(context.Cause(ctx))
 	}
+	if wait := h.charge(client); wait > 0 {
+		return false, &fault.Error{
+			Kind: fault.RateLimited, Code: fault.CodeRateLimited,
+			Message: "too many failed authentications", RetryAfter: wait,
+		}
+	}
 	err := bcrypt.CompareHashAndPassword(v.Bcrypt, []byte(s.Value().Reveal()))
 	if errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
-		h.fail(client)
 		return false, nil
 	}
+	h.giveBack(client)
 	return err == nil, err
 }
 
-// spent says how long a client that used up its failures must wait.
-func (h *Hasher) spent(client string) time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	b := h.failures[client]
-	if b.failed < failureBudget {
-		return 0
-	}
-	return b.until.Sub(h.now())
-}
-
-func (h *Hasher) fail(client string) {
+// charge counts a failure before it is one, so that guesses made at the same time
+// share one budget. It says how long a client that used it up must wait.
+func (h *Hasher) charge(client string) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
+	b := h.failures[client]
+	if !now.Before(b.until) {
+		b = budget{until: now.Add(failureWindow)}
+	}
+	if b.failed >= failureBudget {
+		return b.until.Sub(now)
+	}
+	b.failed++
+	h.makeRoom(now)
+	h.failures[client] = b
+	return 0
+}
+
+// giveBack takes back what was charged for a secret that was not wrong.
+func (h *Hasher) giveBack(client string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b := h.failures[client]
+	if b.failed--; b.failed <= 0 {
+		delete(h.failures, client)
+		return
+	}
+	h.failures[client] = b
+}
+
+func (h *Hasher) makeRoom(now time.Time) {
 	if len(h.failures) >= maxBudgets {
-		for k, b := range h.failures {
-			if now.After(b.until) {
-				delete(h.failures, k)
-			}
-		}
+		maps.DeleteFunc(h.failures, func(_ string, b budget) bool { return !now.Before(b.until) })
 	}
 	if len(h.failures) >= maxBudgets {
 		clear(h.failures) // forgetting is cheaper than being filled up
 	}
-	b := h.failures[client]
-	if now.After(b.until) {
-		b = budget{until: now.Add(failureWindow)}
-	}
-	b.failed++
-	h.failures[client] = b
 }
 
 // Dummy costs what checking a fingerprint costs, so that an unknown client takes

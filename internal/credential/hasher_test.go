@@ -2,6 +2,8 @@ package credential_test
 
 import (
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -170,6 +172,51 @@ func TestGuessesDoNotBuyBcryptTime(t *testing.T) { // (R37)
 	}
 	if ok, err := attempt(s, "guesser"); !ok || err != nil {
 		t.Errorf("the right secret after a minute: %v, %v", ok, err)
+	}
+}
+
+func TestGuessesAtTheSameTimeShareOneBudget(t *testing.T) { // (R37)
+	c := newClock()
+	v := mustHash(t, newHasher(t, credential.Bcrypt, c, oldRoot, secret.Value{}), mustSecret(t))
+	h := newHasher(t, credential.Bcrypt, c, newRoot, secret.Value{})
+	wrong := mustSecret(t)
+	var compared atomic.Int32
+	var all sync.WaitGroup
+	for range 60 {
+		all.Go(func() {
+			ok, _, err := h.Verify(t.Context(), wrong, v, "guesser")
+			if err == nil {
+				compared.Add(1)
+			}
+			if ok || err != nil && !fault.Is(err, fault.CodeRateLimited) {
+				t.Errorf("a wrong secret gave %v, %v", ok, err)
+			}
+		})
+	}
+	all.Wait()
+	if n := compared.Load(); n != 5 {
+		t.Errorf("bcrypt compared %d wrong secrets, want 5", n)
+	}
+}
+
+func TestRightSecretsUseUpNothing(t *testing.T) { // (R37)
+	c := newClock()
+	s := mustSecret(t)
+	v := mustHash(t, newHasher(t, credential.Bcrypt, c, oldRoot, secret.Value{}), s)
+	h := newHasher(t, credential.Bcrypt, c, newRoot, secret.Value{})
+	wrong := mustSecret(t)
+	for i := range 5 {
+		for range 3 {
+			if ok, _ := verify(t, h, s, v); !ok {
+				t.Fatalf("the right secret does not verify after %d wrong ones", i)
+			}
+		}
+		if ok, _ := verify(t, h, wrong, v); ok {
+			t.Fatal("a wrong secret verified")
+		}
+	}
+	if _, _, err := h.Verify(t.Context(), s, v, "client"); !fault.Is(err, fault.CodeRateLimited) {
+		t.Errorf("after five wrong secrets: %v, want RATE_LIMITED", err)
 	}
 }
 
