@@ -76,6 +76,7 @@ func (q *query) id(name string) uuid.UUID {
 	id, ok := parseID(s)
 	if !ok {
 		q.wrong(name, "uuid", "must be a UUID")
+		return uuid.Nil
 	}
 	return id
 }

@@ -104,6 +104,9 @@ func (s *Store) saveCapabilities(ctx context.Context, tx *sql.Tx, a agent.Agent)
 	if _, err := s.exec(ctx, tx, "DELETE FROM agent_capabilities WHERE agent_id = $1", a.ID); err != nil {
 		return broken("storing capabilities", err)
 	}
+	if len(a.Capabilities) == 0 {
+		return nil
+	}
 	args := make([]any, 0, 4*len(a.Capabilities))
 	for _, name := range a.Capabilities {
 		args = append(args, a.ID, a.OrganizationID, name, a.CreatedAt)
@@ -135,13 +138,17 @@ func (s *Store) Agent(ctx context.Context, organization, id uuid.UUID) (agent.Ag
 func (s *Store) UpdateAgent(ctx context.Context, organization, id uuid.UUID, change func(*agent.Agent) (audit.Event, error)) (agent.Agent, error) {
 	var a agent.Agent
 	err := s.transact(ctx, func(tx *sql.Tx) error {
-		var err error
-		if a, err = s.agent(ctx, tx, organization, id, s.dialect.ForUpdate()); err != nil {
+		if _, err := s.lock(ctx, tx); err != nil {
 			return err
 		}
-		ended := a.Status.Ended()
+		before, err := s.agent(ctx, tx, organization, id, s.dialect.ForUpdate())
+		if err != nil {
+			return err
+		}
+		a = before
 		event, err := change(&a)
 		if err != nil {
+			a = before
 			return err
 		}
 		a.Revision++
@@ -154,7 +161,7 @@ func (s *Store) UpdateAgent(ctx context.Context, organization, id uuid.UUID, cha
 		if err := s.saveCapabilities(ctx, tx, a); err != nil {
 			return err
 		}
-		if a.Status.Ended() && !ended {
+		if a.Status.Ended() && !before.Status.Ended() {
 			if _, err := s.exec(ctx, tx, "UPDATE credentials SET revoked_at = $1, revision = revision + 1 WHERE agent_id = $2 AND revoked_at IS NULL", a.UpdatedAt, a.ID); err != nil {
 				return broken("revoking credentials", err)
 			}

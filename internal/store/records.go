@@ -20,8 +20,9 @@ import (
 func (s *Store) AppendRecords(ctx context.Context, records []audit.Record) (audit.Batch, error) {
 	var done audit.Batch
 	err := s.transact(ctx, func(tx *sql.Tx) error {
-		if err := s.row(ctx, tx, "SELECT value FROM change_counter"+s.dialect.ForUpdate()).Scan(&done.Counter); err != nil {
-			return broken("reading the change counter", err)
+		var err error
+		if done.Counter, err = s.lock(ctx, tx); err != nil {
+			return err
 		}
 		stale, err := s.stale(ctx, tx, records, done.Counter)
 		if err != nil {
@@ -102,7 +103,7 @@ func (s *Store) touch(ctx context.Context, tx *sql.Tx, records []audit.Record, s
 		}
 	}
 	for i, r := range records {
-		if r.Basis != nil && !stale[i] {
+		if r.Basis != nil && !stale[i] && r.Event.Outcome == audit.Success {
 			later(agents, r.Basis.AgentID, r.Event.Time)
 			later(credentials, r.Basis.CredentialID, r.Event.Time)
 		}

@@ -115,6 +115,16 @@ func (s *Store) transact(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	return nil
 }
 
+// lock takes the lock that every transaction on agents, credentials and keys takes
+// first, so that no two wait for each other, and gives the change counter.
+func (s *Store) lock(ctx context.Context, tx *sql.Tx) (int64, error) {
+	var counter int64
+	if err := s.row(ctx, tx, "SELECT value FROM change_counter"+s.dialect.ForUpdate()).Scan(&counter); err != nil {
+		return 0, broken("reading the change counter", err)
+	}
+	return counter, nil
+}
+
 // raise raises the change counter: every cached row must prove itself anew.
 func (s *Store) raise(ctx context.Context, tx *sql.Tx) error {
 	if _, err := s.exec(ctx, tx, "UPDATE change_counter SET value = value + 1"); err != nil {

@@ -1,0 +1,230 @@
+package sqlite_test
+
+import (
+	"database/sql"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/agent"
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/organization"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
+	"git.sentryagent.ai/sentryagent-idp/internal/store"
+	"git.sentryagent.ai/sentryagent-idp/internal/store/sqlite"
+)
+
+// listener is the engine's dialect and keeps every statement it is given.
+type listener struct {
+	sqlite.Dialect
+	mu         sync.Mutex
+	statements []string
+}
+
+// Rewrite keeps what the engine is about to be given.
+func (l *listener) Rewrite(query string) string {
+	query = l.Dialect.Rewrite(query)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.statements = append(l.statements, query)
+	return query
+}
+
+func (l *listener) take() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	taken := l.statements
+	l.statements = nil
+	return taken
+}
+
+var (
+	parameter = regexp.MustCompile(`\?(\d+)`)
+	// Tables of one row, or of a handful, are scanned; so is an index that gives
+	// all organizations in order.
+	scanned = regexp.MustCompile(`^SCAN (n|change_counter|audit_head|signing_keys|\d+ CONSTANT ROWS?|CONSTANT ROW|organizations USING INDEX organizations_by_time)$`)
+)
+
+// TestNoStatementReadsAWholeTable lets the store do all it can do and asks the
+// engine how it carries out each statement.
+func TestNoStatementReadsAWholeTable(t *testing.T) {
+	ctx, path, org := t.Context(), filepath.Join(t.TempDir(), "agentidp.db"), organization.DefaultID()
+	open(t, path)
+	write, read, heard := raw(t, sqlite.WriteDSN(path)), raw(t, sqlite.ReadDSN(path)), &listener{}
+	write.SetMaxOpenConns(1)
+	s := store.New(write, read, heard)
+	a, c := register(t, s, "a@example.com")
+	now := a.CreatedAt
+	event := audit.System("test").Event(now, org, audit.AgentUpdated, a.Target()).About(a.ID)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit := int64(100)
+	_, err := s.UpdateOrganization(ctx, org, func(o *organization.Organization) (audit.Event, error) {
+		o.MaxAgents = &limit
+		return audit.System("test").Event(now, org, audit.OrganizationUpdated, a.Target()), nil
+	})
+	must(err)
+	register(t, s, "b@example.com")
+	_, err = s.UpdateAgent(ctx, org, a.ID, func(a *agent.Agent) (audit.Event, error) {
+		a.Status = agent.Revoked
+		return event, nil
+	})
+	must(err)
+	must(s.SaveVerifier(ctx, c.ID, c.Verifier))
+	must(s.RevokeToken(ctx, uuid.New(), now, audit.System("test").Event(now, org, audit.TokenRevoked, a.Target())))
+	_, err = s.TokenRevoked(ctx, uuid.New())
+	must(err)
+	_, err = s.ForgetRevocations(ctx, now)
+	must(err)
+	_, err = s.AppendRecords(ctx, []audit.Record{
+		{Event: audit.System("test").Event(now, org, audit.TokenIssued, a.Target()), Basis: &audit.Basis{
+			Counter: 0, AgentID: a.ID, AgentRevision: 2, CredentialID: c.ID, CredentialRevision: 2,
+		}},
+	})
+	must(err)
+	_, err = s.Event(ctx, org, event.ID)
+	must(err)
+	_, err = s.EntryByKeyID(ctx, c.KeyID)
+	must(err)
+	_, err = s.EntryByCredential(ctx, c.ID)
+	must(err)
+	_, err = s.Credential(ctx, org, a.ID, c.ID)
+	must(err)
+	_, err = s.Credentials(ctx, org, a.ID)
+	must(err)
+	later := page.Cursor{Time: now, ID: uuid.New()}
+	for _, after := range []page.Cursor{{}, later} {
+		q := page.Query{Limit: 10, After: after}
+		_, err = s.Organizations(ctx, q)
+		must(err)
+		for mask := range 1 << 6 {
+			on := func(bit int, v string) string { return strings.Repeat(v, mask>>bit&1) }
+			_, err = s.Agents(ctx, org, agent.Filter{
+				Status: agent.Status(on(0, "active")), Type: on(1, "reader"), Owner: on(2, "platform"), DeploymentEnv: on(3, "production"),
+				Capability: on(4, "files:read"), Email: on(5, "a@example.com"),
+			}, q)
+			must(err)
+			f := audit.Filter{ActorID: on(0, "x"), Action: audit.Action(on(1, "x")), Outcome: audit.Outcome(on(2, "x"))}
+			if mask>>3&1 == 1 {
+				f.AgentID = a.ID
+			}
+			if mask>>4&1 == 1 {
+				f.From = now.Add(-time.Hour)
+			}
+			if mask>>5&1 == 1 {
+				f.To = now.Add(time.Hour)
+			}
+			_, err = s.Events(ctx, org, f, q)
+			must(err)
+		}
+	}
+
+	explained := map[string]bool{}
+	for _, query := range heard.take() {
+		if explained[query] || strings.Contains(query, "FROM signing_keys") {
+			continue
+		}
+		explained[query] = true
+		for _, step := range plan(t, write, query) {
+			if strings.HasPrefix(step, "SCAN") && !scanned.MatchString(step) || strings.Contains(step, "TEMP B-TREE") {
+				t.Errorf("%s\n\tis carried out with: %s", query, step)
+			}
+		}
+	}
+	if len(explained) < 2*64+2*48 {
+		t.Errorf("only %d statements were explained", len(explained))
+	}
+}
+
+// TestEveryFilterHasItsIndex wants each filter to be looked up, not tried on
+// every row of the organization.
+func TestEveryFilterHasItsIndex(t *testing.T) {
+	path, org := filepath.Join(t.TempDir(), "agentidp.db"), organization.DefaultID()
+	open(t, path)
+	db, heard := raw(t, sqlite.ReadDSN(path)), &listener{}
+	s := store.New(db, db, heard)
+	check := func(want string) {
+		t.Helper()
+		for _, query := range heard.take() {
+			if steps := plan(t, db, query); !strings.Contains(steps[0], "("+want) {
+				t.Errorf("%s\n\tis carried out with: %s; want %s", query, steps, want)
+			}
+		}
+	}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, list := range []struct {
+		after        page.Cursor
+		agents, time string
+	}{{}, {page.Cursor{Time: at, ID: uuid.New()}, " AND (created_at,id)<(?,?)", " AND (time,id)<(?,?)"}} {
+		q := page.Query{Limit: 10, After: list.after}
+		for column, f := range map[string]agent.Filter{
+			"status": {Status: agent.Active}, "agent_type": {Type: "reader"}, "owner": {Owner: "platform"}, "deployment_env": {DeploymentEnv: "production"},
+		} {
+			if _, err := s.Agents(t.Context(), org, f, q); err != nil {
+				t.Fatal(err)
+			}
+			check("organization_id=? AND " + column + "=?" + list.agents)
+		}
+		if _, err := s.Agents(t.Context(), org, agent.Filter{Email: "a@example.com"}, q); err != nil {
+			t.Fatal(err)
+		}
+		check("organization_id=? AND email=?")
+		if _, err := s.Agents(t.Context(), org, agent.Filter{Capability: "files:read"}, q); err != nil {
+			t.Fatal(err)
+		}
+		check("organization_id=? AND capability=?" + strings.Replace(list.agents, "id", "agent_id", 1))
+		for column, f := range map[string]audit.Filter{
+			"agent_id": {AgentID: uuid.New()}, "actor_id": {ActorID: "x"}, "action": {Action: audit.TokenIssued}, "outcome": {Outcome: audit.Denied},
+		} {
+			if _, err := s.Events(t.Context(), org, f, q); err != nil {
+				t.Fatal(err)
+			}
+			check("organization_id=? AND " + column + "=?" + list.time)
+		}
+	}
+	if _, err := s.Events(t.Context(), org, audit.Filter{From: at, To: at.Add(time.Hour)}, page.Query{Limit: 10}); err != nil {
+		t.Fatal(err)
+	}
+	check("organization_id=? AND time>? AND time<?")
+}
+
+// plan gives the steps in which the engine carries out a statement.
+func plan(t *testing.T, db *sql.DB, query string) []string {
+	t.Helper()
+	highest := 0
+	for _, m := range parameter.FindAllStringSubmatch(query, -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		highest = max(highest, n)
+	}
+	rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, make([]any, highest)...)
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	defer rows.Close()
+	var steps []string
+	for rows.Next() {
+		var id, parent, unused int
+		var step string
+		if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+			t.Fatal(err)
+		}
+		steps = append(steps, step)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return steps
+}
