@@ -73,9 +73,10 @@ type Holder struct {
 
 // Store keeps the credentials.
 type Store interface {
-	// ChangeCredentials reads the agent and its live credentials, lets change
-	// decide, and writes what it returns (new or changed, by id) and its event in
-	// one transaction. AGENT_NOT_FOUND where there is no such agent. An error of
+	// ChangeCredentials reads the agent and its live credentials, which are all
+	// that are not revoked, expired ones included. It lets change decide, and
+	// writes what it returns (new or changed, by id) and its event in one
+	// transaction. AGENT_NOT_FOUND where there is no such agent. An error of
 	// change is returned and nothing is written.
 	ChangeCredentials(ctx context.Context, organization, agentID uuid.UUID,
 		change func(h Holder, live []Credential) ([]Credential, audit.Event, error)) error

@@ -110,14 +110,17 @@ func (s *Service) Revoke(ctx context.Context, by policy.Caller, organization, ag
 	err = s.store.ChangeCredentials(ctx, organization, agentID, func(_ Holder, live []Credential) ([]Credential, audit.Event, error) {
 		now := s.now().UTC().Truncate(time.Microsecond)
 		// An expired credential is revoked too: tokens it obtained may still live.
-		for _, known := range append(live, c) {
+		for _, known := range live {
 			if known.ID == id {
 				known.RevokedAt = now
 				return []Credential{known}, by.Event(now, organization, audit.CredentialRevoked, known.target()).About(agentID), nil
 			}
 		}
-		return nil, audit.Event{}, credentialError("the credential cannot be revoked")
+		return nil, audit.Event{}, errNothingToWrite // it has been revoked since it was read
 	})
+	if errors.Is(err, errNothingToWrite) {
+		return nil
+	}
 	return err
 }
 
@@ -126,8 +129,8 @@ func (s *Service) List(ctx context.Context, organization, agentID uuid.UUID) ([]
 	return s.store.Credentials(ctx, organization, agentID)
 }
 
-// errOnlyAsked ends a transaction that was to read and not to write.
-var errOnlyAsked = errors.New("nothing is to be written")
+// errNothingToWrite ends a transaction that writes nothing and did not fail.
+var errNothingToWrite = errors.New("nothing is to be written")
 
 // allowed asks before any hashing is paid for; the transaction asks again.
 func (s *Service) allowed(ctx context.Context, by policy.Caller, organization, agentID uuid.UUID) (Holder, error) {
@@ -137,9 +140,9 @@ func (s *Service) allowed(ctx context.Context, by policy.Caller, organization, a
 		if err := mayHoldOneMore(by, h, live, s.now()); err != nil {
 			return nil, audit.Event{}, err
 		}
-		return nil, audit.Event{}, errOnlyAsked
+		return nil, audit.Event{}, errNothingToWrite
 	})
-	if errors.Is(err, errOnlyAsked) {
+	if errors.Is(err, errNothingToWrite) {
 		err = nil
 	}
 	return holder, err

@@ -31,6 +31,23 @@ func TestARevokedCredentialStaysRevoked(t *testing.T) {
 	w.wantEvents(audit.CredentialCreated, audit.CredentialRevoked)
 }
 
+func TestACredentialRevokedMeanwhileKeepsItsTime(t *testing.T) {
+	w := newWorld(t)
+	issued := w.mustCreate(credential.Request{})
+	revokedAt := w.at
+	w.store.meanwhile = func() {
+		w.store.all[0].RevokedAt = revokedAt
+		w.advance(time.Second)
+	}
+	if err := w.revoke(issued.ID); err != nil {
+		t.Errorf("revoking what another has just revoked gave %v", err)
+	}
+	if got := w.store.all[0].RevokedAt; !got.Equal(revokedAt) {
+		t.Errorf("the credential is revoked since %v, want %v", got, revokedAt)
+	}
+	w.wantEvents(audit.CredentialCreated)
+}
+
 func TestAnExpiredCredentialCanBeRevoked(t *testing.T) {
 	w := newWorld(t)
 	issued := w.mustCreate(credential.Request{ExpiresAt: w.at.Add(time.Hour)})

@@ -23,6 +23,8 @@ type memory struct {
 	all    []credential.Credential
 	events []audit.Event
 	now    func() time.Time
+	// meanwhile happens just before a change.
+	meanwhile func()
 }
 
 func (m *memory) has(org, agent uuid.UUID) error {
@@ -38,9 +40,12 @@ func (m *memory) ChangeCredentials(_ context.Context, org, agent uuid.UUID,
 	if err := m.has(org, agent); err != nil {
 		return err
 	}
+	if m.meanwhile != nil {
+		m.meanwhile()
+	}
 	var live []credential.Credential
 	for _, c := range m.all {
-		if c.Status(m.now()) == credential.Active {
+		if c.RevokedAt.IsZero() {
 			live = append(live, c)
 		}
 	}
