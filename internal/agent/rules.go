@@ -175,7 +175,3 @@ func validText(s string, limit int) bool {
 	}
 	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
-
-// ValidLabel reports whether s may label a credential: up to 64 printable
-// characters.
-func ValidLabel(s string) bool { return validText(s, 64) }

@@ -222,14 +222,3 @@ func TestAllThatIsWrongIsNamedAtOnce(t *testing.T) { // (R32)
 		}
 	}
 }
-
-func TestALabelKeepsItsRule(t *testing.T) {
-	for label, want := range map[string]bool{
-		"": true, "ci": true, "ci runner": true, strings.Repeat("é", 64): true,
-		strings.Repeat("é", 65): false, " ci": false, "c\ni": false, "c\xff": false,
-	} {
-		if got := agent.ValidLabel(label); got != want {
-			t.Errorf("%q may be a label: %v, want %v", label, got, want)
-		}
-	}
-}
