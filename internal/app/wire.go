@@ -123,7 +123,9 @@ func (a *App) serverFor(issuer, version string) (*server, error) {
 		Logger: a.logger, TrustedProxies: a.cfg.TrustedProxies, CORSOrigins: a.cfg.CORSOrigins, Sources: sources,
 		TLS: strings.HasPrefix(issuer, "https:"), Now: a.now,
 	}, httpd.Router(routes(oauthHandler, apiHandler, health)))
-	return &server{http: httpd.NewServer(handler, health, a.cfg.ShutdownTimeout, a.logger), log: log, folder: folder}, nil
+	return &server{http: httpd.NewServer(httpd.ServerConfig{
+		Handler: handler, Health: health, Delay: a.cfg.ShutdownDelay, Drain: a.cfg.ShutdownTimeout, Logger: a.logger,
+	}), log: log, folder: folder}, nil
 }
 
 // routes is every endpoint there is.

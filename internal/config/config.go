@@ -43,6 +43,7 @@ type Config struct {
 	TLSKeyFile         string
 	TrustedProxies     []netip.Prefix
 	LogLevel           slog.Level
+	ShutdownDelay      time.Duration
 	ShutdownTimeout    time.Duration
 }
 

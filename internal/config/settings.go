@@ -77,6 +77,10 @@ func Settings() []Setting {
 			}
 			return nil
 		}},
+		{Name: "SHUTDOWN_DELAY", Default: "0s", Meaning: "how long the server says that it is not ready before it stops taking connections", read: func(c *Config, s string) (err error) {
+			c.ShutdownDelay, err = duration(s, 0, time.Minute)
+			return err
+		}},
 		{Name: "SHUTDOWN_TIMEOUT", Default: "10s", Meaning: "how long requests under way may take when the server is stopped", read: func(c *Config, s string) (err error) {
 			c.ShutdownTimeout, err = duration(s, 0, 10*time.Minute)
 			return err

@@ -22,25 +22,37 @@ const (
 
 // Server serves HTTP until it is told to stop.
 type Server struct {
-	inner  *http.Server
-	health *Health
-	drain  time.Duration
+	inner        *http.Server
+	health       *Health
+	delay, drain time.Duration
 }
 
-// NewServer makes a server. drain bounds how long requests under way may take
-// after the server has been told to stop.
-func NewServer(handler http.Handler, health *Health, drain time.Duration, logger *slog.Logger) *Server {
-	return &Server{health: health, drain: drain, inner: &http.Server{
-		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+// ServerConfig is what a server needs.
+type ServerConfig struct {
+	Handler http.Handler
+	Health  *Health
+	// Delay is how long a server that was told to stop says that it is not ready
+	// before it takes no more connections.
+	Delay time.Duration
+	// Drain bounds how long requests under way may take after that.
+	Drain  time.Duration
+	Logger *slog.Logger
+}
+
+// NewServer makes a server.
+func NewServer(cfg ServerConfig) *Server {
+	return &Server{health: cfg.Health, delay: cfg.Delay, drain: cfg.Drain, inner: &http.Server{
+		Handler: cfg.Handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 		// OPTIONS * would be answered past the handler.
 		DisableGeneralOptionsHandler: true,
 	}}
 }
 
-// Serve serves on the listener until ctx is done, then lets the requests under
-// way end. With a certificate it speaks TLS.
+// Serve serves on the listener until ctx is done. It then goes on for the delay,
+// not ready, so that balancers turn away, and lets the requests under way end.
+// With a certificate it speaks TLS.
 func (s *Server) Serve(ctx context.Context, l net.Listener, certFile, keyFile string) error {
 	failed := make(chan error, 1)
 	go func() {
@@ -56,6 +68,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, certFile, keyFile st
 	case <-ctx.Done():
 	}
 	s.health.Drain()
+	time.Sleep(s.delay)
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
 	defer cancel()
 	err := s.inner.Shutdown(stop)

@@ -34,7 +34,9 @@ func listen(t *testing.T) net.Listener {
 
 // newServer makes a server that says nothing.
 func newServer(handler http.Handler, drain time.Duration) *httpd.Server {
-	return httpd.NewServer(handler, httpd.NewHealth("1"), drain, slog.New(slog.DiscardHandler))
+	return httpd.NewServer(httpd.ServerConfig{
+		Handler: handler, Health: httpd.NewHealth("1"), Drain: drain, Logger: slog.New(slog.DiscardHandler),
+	})
 }
 
 // running is a server that serves until stop is called.
@@ -119,7 +121,7 @@ func TestStoppingFinishesTheRequestsUnderWay(t *testing.T) {
 		_, _ = io.WriteString(w, "finished")
 	})
 	l := &watched{Listener: listen(t), ready: readiness, closed: make(chan struct{})}
-	s := serve(t, httpd.NewServer(handler, health, patience, slog.New(slog.DiscardHandler)), l, "", "")
+	s := serve(t, httpd.NewServer(httpd.ServerConfig{Handler: handler, Health: health, Drain: patience, Logger: slog.New(slog.DiscardHandler)}), l, "", "")
 	if got := readiness(); got != http.StatusOK {
 		t.Errorf("readiness while serving: %d, want 200", got)
 	}
@@ -167,6 +169,34 @@ func TestStoppingFinishesTheRequestsUnderWay(t *testing.T) {
 	}
 	if err := s.ended(t); err != nil {
 		t.Errorf("Serve = %v, want nil after a clean stop", err)
+	}
+}
+
+// Balancers learn that a server stops by asking it, so it must go on answering
+// for as long as they need to ask (R39).
+func TestAServerThatStopsSaysSoBeforeItTakesNoMoreConnections(t *testing.T) {
+	const delay = time.Second
+	health := httpd.NewHealth("1")
+	s := serve(t, httpd.NewServer(httpd.ServerConfig{
+		Handler: httpd.Router(health.Routes()), Health: health, Delay: delay, Drain: patience, Logger: slog.New(slog.DiscardHandler),
+	}), listen(t), "", "")
+	c := client(t)
+	c.Transport = &http.Transport{DisableKeepAlives: true}
+	stopped := time.Now()
+	s.stop()
+	for status := http.StatusOK; status != http.StatusServiceUnavailable; {
+		resp, err := c.Get("http://" + s.addr + "/health/ready")
+		if err != nil {
+			t.Fatalf("a balancer never saw that the server stops: %v", err)
+		}
+		_ = resp.Body.Close()
+		status = resp.StatusCode
+	}
+	if err := s.ended(t); err != nil {
+		t.Errorf("Serve = %v", err)
+	}
+	if took := time.Since(stopped); took < delay {
+		t.Errorf("the server stopped after %s, want %s first", took, delay)
 	}
 }
 

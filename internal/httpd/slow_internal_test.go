@@ -17,7 +17,7 @@ import (
 // connection to it that fails rather than hang.
 func start(t *testing.T, handler http.Handler, shorten func(*http.Server)) net.Conn {
 	t.Helper()
-	s := NewServer(handler, NewHealth("1"), time.Minute, slog.New(slog.DiscardHandler))
+	s := NewServer(ServerConfig{Handler: handler, Health: NewHealth("1"), Drain: time.Minute, Logger: slog.New(slog.DiscardHandler)})
 	shorten(s.inner)
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -93,7 +93,7 @@ func TestAClientThatKeepsAnIdleConnectionIsDisconnected(t *testing.T) {
 }
 
 func TestNoBoundOnConnectionsIsLeftOpen(t *testing.T) {
-	s := NewServer(http.NotFoundHandler(), NewHealth("1"), time.Minute, slog.New(slog.DiscardHandler)).inner
+	s := NewServer(ServerConfig{Handler: http.NotFoundHandler(), Health: NewHealth("1"), Drain: time.Minute, Logger: slog.New(slog.DiscardHandler)}).inner
 	for name, d := range map[string]time.Duration{
 		"ReadHeaderTimeout": s.ReadHeaderTimeout, "ReadTimeout": s.ReadTimeout, "WriteTimeout": s.WriteTimeout, "IdleTimeout": s.IdleTimeout,
 	} {
