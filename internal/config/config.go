@@ -60,12 +60,8 @@ type Sources struct {
 // Load reads and checks every setting. Its error names each setting that is
 // wrong, and the rule.
 func Load(src Sources) (*Config, error) {
-	values, err := src.values()
-	if err != nil {
-		return nil, err
-	}
+	values, wrong := src.values()
 	c := &Config{}
-	var wrong []error
 	for _, s := range Settings() {
 		text := values[s.Name]
 		if text == "" {
@@ -83,32 +79,49 @@ func Load(src Sources) (*Config, error) {
 }
 
 // values merges the sources; the nearest one wins.
-func (src Sources) values() (map[string]string, error) {
-	fromFile := map[string]string{}
-	if src.DotEnv != "" {
-		read, err := godotenv.Read(src.DotEnv)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("reading %s: %w", src.DotEnv, err)
-		}
-		fromFile = read
+func (src Sources) values() (values map[string]string, wrong []error) {
+	fromFile, err := src.dotEnv()
+	if err != nil {
+		wrong = append(wrong, err)
 	}
 	fromEnv := map[string]string{}
 	for _, pair := range src.Environ {
 		name, value, _ := strings.Cut(pair, "=")
 		fromEnv[name] = value
 	}
-	values := map[string]string{}
+	values = map[string]string{}
 	for _, s := range Settings() {
 		for _, layer := range []map[string]string{src.Flags, fromEnv, fromFile} {
 			value, err := s.from(layer)
 			if err != nil {
-				return nil, err
+				wrong = append(wrong, err)
+				break
 			}
 			if value != "" {
 				values[s.Name] = value
 				break
 			}
 		}
+	}
+	return values, wrong
+}
+
+// dotEnv reads the .env file, where there is one.
+func (src Sources) dotEnv() (map[string]string, error) {
+	if src.DotEnv == "" {
+		return nil, nil
+	}
+	content, err := os.ReadFile(filepath.Clean(src.DotEnv))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the file of settings: %w", err)
+	}
+	values, err := godotenv.UnmarshalBytes(content)
+	if err != nil {
+		// The parser's error repeats the file, with the secrets in it.
+		return nil, fmt.Errorf("%s: a line is not in the form NAME=value, or a quote is not closed", src.DotEnv)
 	}
 	return values, nil
 }
@@ -133,7 +146,11 @@ func (s Setting) from(layer map[string]string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s_FILE: %w", s.Name, err)
 	}
-	return strings.TrimRight(string(content), "\r\n"), nil
+	value = strings.TrimRight(string(content), "\r\n")
+	if value == "" {
+		return "", fmt.Errorf("%s_FILE: %s is empty", s.Name, file)
+	}
+	return value, nil
 }
 
 // check holds the rules that concern more than one setting.

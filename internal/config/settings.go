@@ -107,10 +107,10 @@ func number(s string, least, most int) (int, error) {
 
 func duration(s string, least, most time.Duration) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
-	if err != nil || d < least || d > most {
-		return 0, fmt.Errorf("must be a duration from %s to %s, such as 15m", least, most)
+	if err != nil || d < least || d > most || d%time.Second != 0 {
+		return 0, fmt.Errorf("must be a duration from %s to %s in whole seconds, such as 30s or 1h", least, most)
 	}
-	return d.Truncate(time.Second), nil
+	return d, nil
 }
 
 func readDatabase(c *Config, s string) error {
