@@ -113,7 +113,28 @@ func validEmail(s string) bool {
 		return false
 	}
 	local, domain, ok := strings.Cut(s, "@")
-	return ok && len(local) <= 64 && !strings.HasPrefix(domain, "[")
+	return ok && len(local) <= 64 && validDomain(domain)
+}
+
+// validDomain follows RFC 1123 §2.1; one label alone is enough.
+func validDomain(s string) bool {
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || strings.ContainsFunc(label, notIdentifier) || strings.Trim(label, "-") != label {
+			return false
+		}
+	}
+	return true
+}
+
+// lowerEmail lowers ASCII letters alone, as others may become one of them, such
+// as the Kelvin sign.
+func lowerEmail(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
 }
 
 func validType(s string) bool {
@@ -149,9 +170,7 @@ func validVersion(s string) bool {
 
 func identifiers(s string, noLeadingZero bool) bool {
 	for _, id := range strings.Split(s, ".") {
-		if id == "" || strings.ContainsFunc(id, func(r rune) bool {
-			return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
-		}) {
+		if id == "" || strings.ContainsFunc(id, notIdentifier) {
 			return false
 		}
 		if noLeadingZero && numeric(id) && leadingZero(id) {
@@ -159,6 +178,11 @@ func identifiers(s string, noLeadingZero bool) bool {
 		}
 	}
 	return true
+}
+
+// notIdentifier reports whether r is neither a letter, a digit nor a hyphen.
+func notIdentifier(r rune) bool {
+	return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
 func numeric(s string) bool {

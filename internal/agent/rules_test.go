@@ -61,11 +61,13 @@ func TestEveryTextOfAnAgentKeepsItsRule(t *testing.T) { // (R1, R27)
 			"email", "format",
 			[]string{
 				"a@b", "A.B+c@Acme.example", "screener-1@agents.acme.example", long(64) + "@b",
-				"a@" + strings.Repeat(long(63)+".", 3) + long(60),
+				"a@" + strings.Repeat(long(63)+".", 3) + long(60), "a@localhost", "a@127.0.0.1", "a@x--1.B-2.c", "a@" + long(63),
 			},
 			[]string{
 				"", "a", "@b", "a@", "a@b@c", " a@b", "a@b ", "a b@c", "a@b\n", "Me <a@b>", "<a@b>", "a@b, c@d", "a@[127.0.0.1]",
 				`"a b"@c`, `"a"@b`, "a@b (me)", "ä@b", "a@ä", "a..b@c", ".a@b", long(65) + "@b", "a@" + long(253),
+				"a@" + long(64), "a@b." + long(64), "a@b_c", "a@b!c", "a@-b", "a@b-", "a@b.-c", "a@b-.c", "a@b.", "a@.b", "a@b..c",
+				"\u212aate@b", "a@\u212a",
 			},
 		},
 		{

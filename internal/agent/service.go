@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -132,7 +131,7 @@ func (s *Service) Get(ctx context.Context, org, id uuid.UUID) (Agent, error) {
 
 // List gives a page of the organization's agents, newest first.
 func (s *Service) List(ctx context.Context, org uuid.UUID, f Filter, q page.Query) (page.Page[Agent], error) {
-	f.Email = strings.ToLower(f.Email)
+	f.Email = lowerEmail(f.Email)
 	return s.store.Agents(ctx, org, f, q)
 }
 
@@ -217,7 +216,7 @@ func (s *Service) Validate(d Draft) error {
 
 func (d Draft) agent() Agent {
 	a := Agent{
-		Email: strings.ToLower(d.Email), Type: d.Type, Version: d.Version, Capabilities: d.Capabilities, Owner: d.Owner,
+		Email: lowerEmail(d.Email), Type: d.Type, Version: d.Version, Capabilities: d.Capabilities, Owner: d.Owner,
 		DeploymentEnv: d.DeploymentEnv, Metadata: d.Metadata, TokenTTL: d.TokenTTL,
 	}
 	if a.Metadata == nil {
