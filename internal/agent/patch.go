@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
@@ -21,7 +22,8 @@ func (p Patch) apply(a *Agent) (changed []string, err error) {
 	text("version", p.Version, &a.Version)
 	text("owner", p.Owner, &a.Owner)
 	text("deploymentEnv", p.DeploymentEnv, &a.DeploymentEnv)
-	if p.Capabilities != nil && !slices.Equal(*p.Capabilities, a.Capabilities) {
+	// Sorting keeps a repeated name, which is to be refused.
+	if p.Capabilities != nil && !slices.Equal(slices.Sorted(slices.Values(*p.Capabilities)), a.Capabilities) {
 		a.Capabilities = scope.Set(slices.Clone(*p.Capabilities))
 		changed = append(changed, "capabilities")
 	}
@@ -34,7 +36,7 @@ func (p Patch) apply(a *Agent) (changed []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if !bytes.Equal(merged, a.Metadata) {
+		if !bytes.Equal(merged, normalized(a.Metadata)) {
 			a.Metadata = merged
 			changed = append(changed, "metadata")
 		}
@@ -48,41 +50,67 @@ func mergeMetadata(stored, patch json.RawMessage) (json.RawMessage, error) {
 	if len(patch) > MaxMetadata || depth(patch) > MaxDepth {
 		return nil, fault.InvalidField("metadata", "size", "metadata must be at most 16 KiB of JSON, nested at most 8 levels deep")
 	}
-	trimmed := bytes.TrimSpace(patch)
-	if bytes.Equal(trimmed, []byte("null")) {
+	change, ok := decode(patch)
+	if ok && change == nil {
 		return json.RawMessage("{}"), nil
 	}
-	if len(trimmed) == 0 || trimmed[0] != '{' {
+	members, ok := change.(map[string]any)
+	if !ok {
 		return nil, fault.InvalidField("metadata", "type", "metadata must be a JSON object")
 	}
-	return mergePatch(stored, patch)
+	target, _ := decode(stored) // nothing stored is an empty object to the merge
+	return encode(mergePatch(target, members))
 }
 
-func mergePatch(target, patch json.RawMessage) (json.RawMessage, error) {
-	var changes map[string]json.RawMessage
-	if err := json.Unmarshal(patch, &changes); err != nil || changes == nil {
-		return patch, nil //nolint:nilerr // a patch that is no object replaces the target (RFC 7396 §2)
+func mergePatch(target any, patch map[string]any) map[string]any {
+	members, ok := target.(map[string]any)
+	if !ok {
+		members = map[string]any{}
 	}
-	members := map[string]json.RawMessage{}
-	if len(target) > 0 && target[0] == '{' {
-		if err := json.Unmarshal(target, &members); err != nil {
-			return nil, fault.InvalidField("metadata", "json", "metadata must be valid JSON")
-		}
-	}
-	for name, change := range changes {
-		if bytes.Equal(bytes.TrimSpace(change), []byte("null")) {
+	for name, change := range patch {
+		switch change := change.(type) {
+		case nil:
 			delete(members, name)
-			continue
+		case map[string]any:
+			members[name] = mergePatch(members[name], change)
+		default:
+			members[name] = change
 		}
-		merged, err := mergePatch(members[name], change)
-		if err != nil {
-			return nil, err
-		}
-		members[name] = merged
 	}
-	merged, err := json.Marshal(members)
-	if err != nil {
-		return nil, fault.InvalidField("metadata", "json", "metadata must be valid JSON")
+	return members
+}
+
+// normalized gives metadata in the one form that is kept, so that a merge changes
+// nothing but what the patch names. What is not JSON stays for the rules to refuse.
+func normalized(m json.RawMessage) json.RawMessage {
+	value, ok := decode(m)
+	if !ok {
+		return m
 	}
-	return merged, nil
+	if kept, err := encode(value); err == nil {
+		return kept
+	}
+	return m
+}
+
+// decode reads exactly one JSON value and keeps numbers as they are written.
+func decode(text []byte) (value any, ok bool) {
+	if !json.Valid(text) {
+		return nil, false
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	err := d.Decode(&value)
+	return value, err == nil
+}
+
+// encode leaves the signs of HTML alone: escaped they would count sixfold.
+func encode(value any) (json.RawMessage, error) {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(value); err != nil {
+		return nil, fmt.Errorf("encoding metadata: %w", err)
+	}
+	return bytes.TrimSpace(text.Bytes()), nil
 }

@@ -45,6 +45,7 @@ func TestMetadataIsMergedAsTheStandardSays(t *testing.T) {
 		{`{"a":1}`, `{}`, `{"a":1}`},
 		{`{"a":1}`, ` null `, `{}`},
 		{``, `{"a":1}`, `{"a":1}`},
+		{" \n{\"a\":1}", `{"b":2}`, `{"a":1,"b":2}`},
 	} {
 		t.Run(c.stored+" and "+c.patch, func(t *testing.T) {
 			got, err := mergeMetadata(json.RawMessage(c.stored), json.RawMessage(c.patch))
@@ -60,7 +61,7 @@ func TestMetadataIsMergedAsTheStandardSays(t *testing.T) {
 
 func TestAPatchThatIsNoObjectIsRefused(t *testing.T) {
 	for name, patch := range map[string]string{
-		"an array": `["c"]`, "a text": `"bar"`, "a number": `1`, "nothing": ``, "space": ` `,
+		"not JSON": `{"a":`, "two objects": `{}{}`, "an array": `["c"]`, "a text": `"bar"`, "a number": `1`, "nothing": ``, "space": ` `,
 		"too big": `{"a":"` + strings.Repeat("x", MaxMetadata) + `"}`, "too deep": strings.Repeat(`{"a":`, 9) + "1" + strings.Repeat("}", 9),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -69,6 +70,24 @@ func TestAPatchThatIsNoObjectIsRefused(t *testing.T) {
 				t.Errorf("got %s and %v, want VALIDATION_ERROR of metadata", got, err)
 			}
 		})
+	}
+}
+
+func TestMetadataIsKeptInOneForm(t *testing.T) {
+	for written, want := range map[string]string{
+		`{}`:                                   `{}`,
+		" {\t\"b\" : [ 1 , 2 ],\n\"a\":null} ": `{"a":null,"b":[1,2]}`,
+		`{"q":"<a href=\"x\">&</a>"}`:          `{"q":"<a href=\"x\">&</a>"}`,
+		`{"q":"\u003c\u00e9\/"}`:               `{"q":"<é/"}`,
+		`{"n":12345678901234567890.10e+1}`:     `{"n":12345678901234567890.10e+1}`,
+		`{"a":1,"a":2}`:                        `{"a":2}`,
+		`{"a":`:                                `{"a":`, // left to the rules
+		`{}{}`:                                 `{}{}`,
+		` `:                                    ` `,
+	} {
+		if got := normalized(json.RawMessage(written)); string(got) != want {
+			t.Errorf("%s is kept as %s, want %s", written, got, want)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package agent_test
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -167,6 +168,48 @@ func TestAPatchThatChangesNothingWritesNothing(t *testing.T) {
 			got, err := w.update(a.ID, p)
 			if err != nil || got.Revision != a.Revision || !got.UpdatedAt.Equal(a.UpdatedAt) || len(w.store.events) != events {
 				t.Errorf("revision %d, updated %v, %d events, %v", got.Revision, got.UpdatedAt, len(w.store.events)-events, err)
+			}
+		})
+	}
+}
+
+func TestTheSameInOtherWordsIsNoChange(t *testing.T) {
+	w := newWorld(t)
+	d := draft()
+	d.Capabilities, d.Metadata = []string{"b:b", "a:a"}, json.RawMessage(" {\"q\": \"<&>\",\n\"a\": 1}")
+	id := w.create(d).ID
+	for name, stored := range map[string]string{
+		"as it was registered":  string(w.get(id).Metadata),
+		"as it was stored once": ` {"q": "\u003c&>", "a": 1}`,
+	} {
+		w.store.agents[0].Metadata = json.RawMessage(stored)
+		for _, patch := range []agent.Patch{
+			{Capabilities: &[]string{"b:b", "a:a"}}, {Metadata: json.RawMessage("{}")},
+			{Metadata: json.RawMessage(`{ "q":"\u003c\u0026\u003e", "b":null }`)},
+		} {
+			if got, err := w.update(id, patch); err != nil || got.Revision != 1 {
+				t.Errorf("%s: %s %v made revision %d, %v", name, patch.Metadata, patch.Capabilities, got.Revision, err)
+			}
+		}
+	}
+	if _, err := w.update(id, agent.Patch{Capabilities: &[]string{"a:a", "b:b", "a:a"}}); !fault.Is(err, fault.CodeValidation) {
+		t.Errorf("a repeated capability gave %v, want VALIDATION_ERROR", err)
+	}
+}
+
+func TestAPatchLeavesTheOtherMetadataAsItIs(t *testing.T) {
+	for name, c := range map[string]struct{ registered, want string }{
+		"outer space":                {` {"a":1}`, `{"a":1,"z":true}`},
+		"signs that HTML knows":      {`{"a":"` + strings.Repeat("<&>", 5000) + `"}`, `{"a":"` + strings.Repeat("<&>", 5000) + `","z":true}`},
+		"more digits than a float's": {`{"a":0.12345678901234567890}`, `{"a":0.12345678901234567890,"z":true}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			d := draft()
+			d.Metadata = json.RawMessage(c.registered)
+			got, err := w.update(w.create(d).ID, agent.Patch{Metadata: json.RawMessage(`{"z":true}`)})
+			if err != nil || string(got.Metadata) != c.want {
+				t.Errorf("got %.80s, %v", got.Metadata, err)
 			}
 		})
 	}

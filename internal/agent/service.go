@@ -217,7 +217,7 @@ func (s *Service) Validate(d Draft) error {
 func (d Draft) agent() Agent {
 	a := Agent{
 		Email: lowerEmail(d.Email), Type: d.Type, Version: d.Version, Capabilities: d.Capabilities, Owner: d.Owner,
-		DeploymentEnv: d.DeploymentEnv, Metadata: d.Metadata, TokenTTL: d.TokenTTL,
+		DeploymentEnv: d.DeploymentEnv, Metadata: normalized(d.Metadata), TokenTTL: d.TokenTTL,
 	}
 	if a.Metadata == nil {
 		a.Metadata = json.RawMessage("{}")
