@@ -2,9 +2,12 @@ package organization
 
 import (
 	"context"
+	"errors"
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -36,6 +39,9 @@ type Organization struct {
 	Revision           int64
 }
 
+// ErrUnchanged is what a change returns when there is nothing to write.
+var ErrUnchanged = errors.New("nothing has changed")
+
 // Store keeps the organizations.
 type Store interface {
 	// CreateOrganization stores o and the event in one transaction; CONFLICT
@@ -44,7 +50,8 @@ type Store interface {
 	// Organization gives one, or NOT_FOUND.
 	Organization(ctx context.Context, id uuid.UUID) (Organization, error)
 	// UpdateOrganization reads, changes and writes one organization and the event
-	// in one transaction; an error of change is returned and nothing is written.
+	// in one transaction. An error of change is returned and nothing is written,
+	// but ErrUnchanged gives the organization as it is.
 	UpdateOrganization(ctx context.Context, id uuid.UUID, change func(*Organization) (audit.Event, error)) (Organization, error)
 	// Organizations lists all, newest first.
 	Organizations(ctx context.Context, q page.Query) (page.Page[Organization], error)
@@ -124,25 +131,42 @@ func (s *Service) Update(ctx context.Context, by audit.Origin, id uuid.UUID, p P
 		if err := o.validate(); err != nil {
 			return audit.Event{}, err
 		}
+		if len(changed) == 0 {
+			return audit.Event{}, ErrUnchanged
+		}
 		o.UpdatedAt = s.now().UTC().Truncate(time.Microsecond)
 		return by.Event(o.UpdatedAt, o.ID, audit.OrganizationUpdated, o.target()).
 			With(audit.Details{}.Strings("changed", changed)), nil
 	})
 }
 
+// apply changes the organization and names the members whose value is now another.
 func (p Patch) apply(o *Organization) (changed []string) {
-	set := func(name string, present bool, assign func()) {
-		if present {
-			assign()
+	if p.DisplayName != nil && *p.DisplayName != o.DisplayName {
+		o.DisplayName = *p.DisplayName
+		changed = append(changed, "displayName")
+	}
+	limit := func(name string, to, value **int64) {
+		if to != nil && !sameLimit(*to, *value) {
+			*value = *to
 			changed = append(changed, name)
 		}
 	}
-	set("displayName", p.DisplayName != nil, func() { o.DisplayName = *p.DisplayName })
-	set("maxAgents", p.MaxAgents != nil, func() { o.MaxAgents = *p.MaxAgents })
-	set("tokenRatePerMinute", p.TokenRatePerMinute != nil, func() { o.TokenRatePerMinute = *p.TokenRatePerMinute })
-	set("auditRetentionDays", p.AuditRetentionDays != nil, func() { o.AuditRetentionDays = *p.AuditRetentionDays })
-	set("auditIntrospection", p.AuditIntrospection != nil, func() { o.AuditIntrospection = *p.AuditIntrospection })
+	limit("maxAgents", p.MaxAgents, &o.MaxAgents)
+	limit("tokenRatePerMinute", p.TokenRatePerMinute, &o.TokenRatePerMinute)
+	limit("auditRetentionDays", p.AuditRetentionDays, &o.AuditRetentionDays)
+	if p.AuditIntrospection != nil && *p.AuditIntrospection != o.AuditIntrospection {
+		o.AuditIntrospection = *p.AuditIntrospection
+		changed = append(changed, "auditIntrospection")
+	}
 	return changed
+}
+
+func sameLimit(a, b *int64) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
 }
 
 func (o Organization) target() audit.Target {
@@ -193,10 +217,5 @@ func validName(name string) bool {
 }
 
 func printable(s string) bool {
-	for _, r := range s {
-		if !unicode.IsPrint(r) {
-			return false
-		}
-	}
-	return true
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

@@ -3,6 +3,7 @@ package organization_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -57,6 +58,9 @@ func (m *memory) UpdateOrganization(_ context.Context, id uuid.UUID, change func
 	}
 	o := *stored
 	event, err := change(&o)
+	if errors.Is(err, organization.ErrUnchanged) {
+		return *stored, nil
+	}
 	if err != nil {
 		return organization.Organization{}, err
 	}
@@ -143,6 +147,7 @@ func TestWhatIsSaidOfANewOrganizationIsChecked(t *testing.T) {
 		{"not ASCII", organization.Draft{Name: "açme"}, "name", "pattern"},
 		{"128 bytes to display", organization.Draft{Name: "acme", DisplayName: strings.Repeat("é", 64)}, "", ""},
 		{"129 bytes to display", organization.Draft{Name: "acme", DisplayName: strings.Repeat("é", 64) + "a"}, "displayName", "maxLength"},
+		{"not UTF-8 to display", organization.Draft{Name: "acme", DisplayName: "Acme\xff"}, "displayName", "maxLength"},
 		{"a line end to display", organization.Draft{Name: "acme", DisplayName: "Acme\nInc"}, "displayName", "maxLength"},
 		{"one agent", limits(func(l *organization.Limits) { l.MaxAgents = new(int64(1)) }), "", ""},
 		{"no agents", limits(func(l *organization.Limits) { l.MaxAgents = new(int64(0)) }), "maxAgents", "minimum"},
@@ -239,6 +244,30 @@ func TestAPatchChangesWhatItNamesAndTheRevision(t *testing.T) {
 				t.Errorf("the event %s tells %s, want %s", e.Action, e.Details.JSON(), want)
 			}
 		})
+	}
+}
+
+func TestAPatchThatChangesNothingWritesNothing(t *testing.T) {
+	w := newWorld(t)
+	o := w.create(organization.Draft{Name: "acme", DisplayName: "Acme", Limits: organization.Limits{MaxAgents: new(int64(5)), AuditIntrospection: true}})
+	w.at = w.at.Add(time.Hour)
+	none := (*int64)(nil)
+	for name, p := range map[string]organization.Patch{
+		"empty": {},
+		"the same values": {
+			DisplayName: new("Acme"), MaxAgents: new(new(int64(5))), TokenRatePerMinute: &none, AuditRetentionDays: &none,
+			AuditIntrospection: new(true), IfRevision: new(int64(1)),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, err := w.service.Update(t.Context(), w.by, o.ID, p); err != nil || got != o || len(w.store.events) != 1 {
+				t.Errorf("got %+v, %d events, %v", got, len(w.store.events), err)
+			}
+		})
+	}
+	got, err := w.service.Update(t.Context(), w.by, o.ID, organization.Patch{DisplayName: new("Acme"), MaxAgents: new(new(int64(6)))})
+	if want := `{"changed":["maxAgents"]}`; err != nil || got.Revision != 2 || string(w.store.events[1].Details.JSON()) != want {
+		t.Errorf("revision %d, the events are %+v, %v", got.Revision, w.store.events, err)
 	}
 }
 

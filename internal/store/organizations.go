@@ -79,6 +79,9 @@ func (s *Store) UpdateOrganization(ctx context.Context, id uuid.UUID, change fun
 		}
 		return s.append(ctx, tx, event)
 	})
+	if errors.Is(err, organization.ErrUnchanged) {
+		err = nil
+	}
 	return o, err
 }
 
