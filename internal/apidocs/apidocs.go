@@ -1,15 +1,17 @@
 package apidocs
 
 import (
+	"compress/gzip"
 	"embed"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/swaggest/swgui/v5/static"
-	"github.com/vearutop/statigz"
 	"go.yaml.in/yaml/v3"
 
 	"git.sentryagent.ai/sentryagent-idp/docs"
@@ -35,9 +37,9 @@ func Handlers() map[string]http.Handler {
 		"/api-docs":     document("text/html; charset=utf-8", func() ([]byte, error) { return own.ReadFile("index.html") }),
 		"/api-docs/{asset}": assets(map[string]http.Handler{
 			"init.js":              document("text/javascript; charset=utf-8", func() ([]byte, error) { return own.ReadFile("init.js") }),
-			"swagger-ui.css":       packed(),
-			"swagger-ui-bundle.js": packed(),
-			"favicon-32x32.png":    packed(),
+			"swagger-ui.css":       document("text/css; charset=utf-8", unpacked("swagger-ui.css.gz")),
+			"swagger-ui-bundle.js": document("text/javascript; charset=utf-8", unpacked("swagger-ui-bundle.js.gz")),
+			"favicon-32x32.png":    document("image/png", unpacked("favicon-32x32.png")),
 		}),
 	}
 }
@@ -62,13 +64,22 @@ func assets(byName map[string]http.Handler) http.Handler {
 	})
 }
 
-// packed serves Swagger UI as it is embedded, compressed where the client takes
-// that.
-func packed() http.Handler {
-	files := http.StripPrefix("/api-docs", statigz.FileServer(static.FS))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		cacheable(w)
-		files.ServeHTTP(w, r)
+// unpacked gives a file of Swagger UI, which is embedded compressed.
+func unpacked(name string) func() ([]byte, error) {
+	return sync.OnceValues(func() ([]byte, error) {
+		file, err := static.FS.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = file.Close() }()
+		if !strings.HasSuffix(name, ".gz") {
+			return io.ReadAll(file)
+		}
+		content, err := gzip.NewReader(file)
+		if err != nil {
+			return nil, err
+		}
+		return io.ReadAll(content)
 	})
 }
 
@@ -79,15 +90,11 @@ func document(mediaType string, content func() ([]byte, error)) http.Handler {
 			wire.Error(w, r, err)
 			return
 		}
-		cacheable(w)
 		w.Header().Set("Content-Type", mediaType)
+		w.Header().Set("Cache-Control", "public, max-age=300")
+		w.Header().Set("Content-Security-Policy", policy)
 		if _, err := w.Write(body); err != nil {
 			request.Note(r.Context(), slog.String("write", err.Error()))
 		}
 	})
-}
-
-func cacheable(w http.ResponseWriter) {
-	w.Header().Set("Cache-Control", "public, max-age=300")
-	w.Header().Set("Content-Security-Policy", policy)
 }

@@ -204,14 +204,21 @@ func (r *Ring) Refresh(ctx context.Context) error {
 }
 
 // Signer gives the key that signs at the time now: of the active ones the newest
-// made, as a key made later overtakes one that is still to activate.
+// made, as a key made later overtakes one that is still to activate. A clock that
+// was set back before all of them does not stop the server: the oldest signs.
 func (r *Ring) Signer(now time.Time) (Signer, error) {
-	for _, k := range slices.Backward(*r.state.Load()) {
+	all := *r.state.Load()
+	for _, k := range slices.Backward(all) {
 		if !k.ActivatesAt.After(now) && k.published(now) {
 			return k.signer, nil
 		}
 	}
-	return nil, fault.UnavailableBecause(errors.New("no signing key is active"))
+	for _, k := range all {
+		if k.published(now) {
+			return k.signer, nil
+		}
+	}
+	return nil, fault.UnavailableBecause(errors.New("no signing key is published"))
 }
 
 // PublicKey gives the key of that id while it is published.

@@ -120,8 +120,9 @@ func (c *Contract) check(r *http.Request, sent []byte, resp *http.Response, got 
 		return c.errorShape(resp, got)
 	}
 	if route.Operation.Responses.Status(resp.StatusCode) == nil {
-		if resp.StatusCode == http.StatusRequestEntityTooLarge && len(sent) == 0 {
-			return c.errorShape(resp, got) // the URL is too long, whatever it would lead to
+		// A URL may be too long, or a method not taken, whatever it would lead to.
+		if resp.StatusCode == http.StatusRequestEntityTooLarge && len(sent) == 0 || resp.StatusCode == http.StatusMethodNotAllowed {
+			return c.errorShape(resp, got)
 		}
 		return fmt.Errorf("the status is not documented")
 	}

@@ -117,7 +117,7 @@ func (s *script) request(lines []string) *http.Request {
 func (s *script) compare(got Answer, lines []string) {
 	s.t.Helper()
 	fail := func(format string, args ...any) {
-		s.t.Errorf("%s: "+format+"\nthe answer: %d %s", append(append([]any{s.where}, args...), got.Status, got.Body)...)
+		s.t.Errorf("%s: "+format+"\nthe answer: %d %.2000s", append(append([]any{s.where}, args...), got.Status, got.Body)...)
 	}
 	want := strings.TrimPrefix(lines[0], "HTTP ")
 	if strconv.Itoa(got.Status) != want {
