@@ -79,7 +79,7 @@ func (p *printer) line(format string, args ...any) {
 
 // client prints what a client authenticates with, as JSON.
 func (p *printer) client(issued credential.Issued) {
-	body, err := json.Marshal(struct {
+	body, err := json.Marshal(struct { //nolint:gosec // to show the secret once is what this is for
 		ClientID     string `json:"clientId"`
 		ClientSecret string `json:"clientSecret"`
 	}{issued.AgentID.String(), issued.Secret.Value().Reveal()})

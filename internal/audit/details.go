@@ -36,14 +36,14 @@ func (d Details) Time(key string, value time.Time) Details {
 
 // Strings adds a list of texts.
 func (d Details) Strings(key string, values []string) Details {
-	b := append(d.key(key), '[')
+	d.members = append(d.key(key), '[')
 	for i, v := range values {
 		if i > 0 {
-			b = append(b, ',')
+			d.members = append(d.members, ',')
 		}
-		b = appendText(b, v)
+		d.members = appendText(d.members, v)
 	}
-	d.members = append(b, ']')
+	d.members = append(d.members, ']')
 	return d
 }
 

@@ -150,12 +150,12 @@ func NewID(now time.Time) uuid.UUID {
 	micros := now.UnixMicro()
 	ms, sub := micros/1000, micros%1000
 	for i := range 6 {
-		id[i] = byte(ms >> (40 - 8*i))
+		id[i] = byte(ms >> (40 - 8*i) & 0xff)
 	}
 	// rand_a holds the microsecond within the millisecond in its upper 10 bits.
-	randA := uint16(sub)<<2 | uint16(id[8]>>6) //nolint:gosec // 0..999
+	randA := uint16(sub)<<2 | uint16(id[8]>>6) // sub is 0..999
 	id[6] = 0x70 | byte(randA>>8)
-	id[7] = byte(randA)
+	id[7] = byte(randA & 0xff)
 	id[8] = 0x80 | id[8]&0x3f
 	return id
 }

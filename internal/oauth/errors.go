@@ -62,12 +62,10 @@ func insufficientScope(name string) error {
 // translate is the one table from what went wrong to what OAuth calls it. A
 // fault of ours is never told as a fault of the client.
 func translate(err error) error {
-	var e *oauthError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*oauthError](err); ok {
 		return e
 	}
-	var denial *token.Denial
-	if errors.As(err, &denial) {
+	if _, ok := errors.AsType[*token.Denial](err); ok {
 		return invalidClient()
 	}
 	if errors.Is(err, token.ErrInactive) {

@@ -1,12 +1,11 @@
 package oauth
 
 import (
+	"log/slog"
 	"net/http"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/request"
 	"git.sentryagent.ai/sentryagent-idp/internal/wire"
-
-	"log/slog"
 )
 
 // metadataBody is the published metadata (RFC 8414 §2). The last two members are

@@ -50,7 +50,7 @@ func (c Cursor) String() string {
 	}
 	raw := make([]byte, 0, cursorSize)
 	raw = append(raw, cursorVersion)
-	raw = binary.BigEndian.AppendUint64(raw, uint64(c.Time.UnixMicro())) //nolint:gosec // the sign survives the round trip
+	raw = binary.BigEndian.AppendUint64(raw, uint64(c.Time.UnixMicro())) // the sign survives the round trip
 	raw = append(raw, c.ID[:]...)
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
