@@ -184,7 +184,8 @@ func TestTheSameInOtherWordsIsNoChange(t *testing.T) {
 	} {
 		w.store.agents[0].Metadata = json.RawMessage(stored)
 		for _, patch := range []agent.Patch{
-			{Capabilities: &[]string{"b:b", "a:a"}}, {Metadata: json.RawMessage("{}")},
+			{Capabilities: &[]string{"b:b", "a:a"}},
+			{Metadata: json.RawMessage("{}")},
 			{Metadata: json.RawMessage(`{ "q":"\u003c\u0026\u003e", "b":null }`)},
 		} {
 			if got, err := w.update(id, patch); err != nil || got.Revision != 1 {

@@ -169,7 +169,7 @@ func validVersion(s string) bool {
 }
 
 func identifiers(s string, noLeadingZero bool) bool {
-	for _, id := range strings.Split(s, ".") {
+	for id := range strings.SplitSeq(s, ".") {
 		if id == "" || strings.ContainsFunc(id, notIdentifier) {
 			return false
 		}

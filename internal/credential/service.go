@@ -43,7 +43,7 @@ func (s *Service) Create(ctx context.Context, by policy.Caller, organization, ag
 	if err := s.validate(r); err != nil {
 		return Issued{}, err
 	}
-	if _, err := s.allowed(ctx, by, organization, agentID); err != nil {
+	if err := s.allowed(ctx, by, organization, agentID); err != nil {
 		return Issued{}, err
 	}
 	issued, err := s.minter.Mint(organization, agentID, r.Label, r.ExpiresAt)
@@ -133,19 +133,17 @@ func (s *Service) List(ctx context.Context, organization, agentID uuid.UUID) ([]
 var errNothingToWrite = errors.New("nothing is to be written")
 
 // allowed asks before any hashing is paid for; the transaction asks again.
-func (s *Service) allowed(ctx context.Context, by policy.Caller, organization, agentID uuid.UUID) (Holder, error) {
-	var holder Holder
+func (s *Service) allowed(ctx context.Context, by policy.Caller, organization, agentID uuid.UUID) error {
 	err := s.store.ChangeCredentials(ctx, organization, agentID, func(h Holder, live []Credential) ([]Credential, audit.Event, error) {
-		holder = h
 		if err := mayHoldOneMore(by, h, live, s.now()); err != nil {
 			return nil, audit.Event{}, err
 		}
 		return nil, audit.Event{}, errNothingToWrite
 	})
 	if errors.Is(err, errNothingToWrite) {
-		err = nil
+		return nil
 	}
-	return holder, err
+	return err
 }
 
 func (s *Service) allowedOn(ctx context.Context, by policy.Caller, organization, agentID, id uuid.UUID) (Credential, error) {
@@ -153,7 +151,7 @@ func (s *Service) allowedOn(ctx context.Context, by policy.Caller, organization,
 	if err != nil {
 		return Credential{}, err
 	}
-	if _, err := s.allowed(ctx, by, organization, agentID); err != nil {
+	if err := s.allowed(ctx, by, organization, agentID); err != nil {
 		return Credential{}, err
 	}
 	if c.Status(s.now()) != Active {

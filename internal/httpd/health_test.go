@@ -36,23 +36,28 @@ func TestHealthTellsHowTheDependenciesStand(t *testing.T) {
 		"no dependencies": {nil, false, "ok", 200, nil},
 		"all work":        {[]httpd.Check{required(works), optional(works)}, false, "ok", 200, map[string]string{"database": "ok", "policy": "ok"}},
 		"an optional one fails": {
-			[]httpd.Check{required(works), optional(fails)}, false, "degraded", 200,
+			[]httpd.Check{required(works), optional(fails)},
+			false, "degraded", 200,
 			map[string]string{"database": "ok", "policy": "unavailable"},
 		},
 		"a required one fails": {
-			[]httpd.Check{required(fails), optional(works)}, false, "unavailable", 503,
+			[]httpd.Check{required(fails), optional(works)},
+			false, "unavailable", 503,
 			map[string]string{"database": "unavailable", "policy": "ok"},
 		},
 		"both fail": {
-			[]httpd.Check{required(fails), optional(fails)}, false, "unavailable", 503,
+			[]httpd.Check{required(fails), optional(fails)},
+			false, "unavailable", 503,
 			map[string]string{"database": "unavailable", "policy": "unavailable"},
 		},
 		"both fail, the optional one first": {
-			[]httpd.Check{optional(fails), required(fails)}, false, "unavailable", 503,
+			[]httpd.Check{optional(fails), required(fails)},
+			false, "unavailable", 503,
 			map[string]string{"database": "unavailable", "policy": "unavailable"},
 		},
 		"two optional ones fail": {
-			[]httpd.Check{optional(fails), {Name: "mail", Probe: fails, Optional: true}}, false, "degraded", 200,
+			[]httpd.Check{optional(fails), {Name: "mail", Probe: fails, Optional: true}},
+			false, "degraded", 200,
 			map[string]string{"policy": "unavailable", "mail": "unavailable"},
 		},
 		"draining": {[]httpd.Check{required(works)}, true, "unavailable", 503, map[string]string{"database": "ok"}},

@@ -136,7 +136,7 @@ func (cfg Config) logLine(next http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w}
 		info := request.From(r.Context())
 		aborted := true
-		defer func() {
+		defer func() { //nolint:contextcheck // the request carries it
 			if rec.status == 0 && !aborted {
 				rec.status = http.StatusOK // what net/http sends where nothing was written
 			}
@@ -166,7 +166,7 @@ func (cfg Config) logLine(next http.Handler) http.Handler {
 // answer that has begun is broken off, as nothing else tells the client.
 func (cfg Config) recoverPanic(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
+		defer func() { //nolint:contextcheck // the request carries it
 			switch p := recover(); p {
 			case nil:
 			case http.ErrAbortHandler:

@@ -17,8 +17,13 @@ func TestEveryAnswerCarriesARequestID(t *testing.T) {
 	h := httpd.Chain(config(&log), endpoints())
 	seen := map[string]bool{}
 	for _, c := range []struct{ method, target string }{
-		{"GET", "/agents"}, {"GET", "/nothing"}, {"PUT", "/agents"}, {"GET", "/panic"}, {"GET", "//agents"},
-		{"GET", "/health"}, {"GET", "/agents?q=" + strings.Repeat("x", 9000)},
+		{"GET", "/agents"},
+		{"GET", "/nothing"},
+		{"PUT", "/agents"},
+		{"GET", "/panic"},
+		{"GET", "//agents"},
+		{"GET", "/health"},
+		{"GET", "/agents?q=" + strings.Repeat("x", 9000)},
 	} {
 		id := ask(h, c.method, c.target).Header().Get("X-Request-Id")
 		if id == "" || seen[id] {
@@ -216,8 +221,12 @@ func TestSecurityHeadersAreOnEveryAnswer(t *testing.T) {
 		method, target string
 		status         int
 	}{
-		{"GET", "/agents", 200}, {"GET", "/nothing", 404}, {"PUT", "/agents", 405}, {"GET", "/panic", 500},
-		{"GET", "/agents?" + strings.Repeat("x", 9000), 413}, {"GET", "/health", 200},
+		{"GET", "/agents", 200},
+		{"GET", "/nothing", 404},
+		{"PUT", "/agents", 405},
+		{"GET", "/panic", 500},
+		{"GET", "/agents?" + strings.Repeat("x", 9000), 413},
+		{"GET", "/health", 200},
 	} {
 		w := ask(h, c.method, c.target)
 		if w.Code != c.status {

@@ -57,8 +57,12 @@ func TestHEADIsNamedOnceWhereItHasARouteOfItsOwn(t *testing.T) {
 
 func TestRoutesAreToldApartByMethodAndPath(t *testing.T) {
 	for _, c := range []struct{ method, target, body string }{
-		{"GET", "/agents", "agents"}, {"POST", "/agents", "created"}, {"GET", "/agents?limit=1", "agents"},
-		{"GET", "/agents/17", "agent"}, {"DELETE", "/agents/17", "gone"}, {"GET", "/agents/a%20b", "agent"},
+		{"GET", "/agents", "agents"},
+		{"POST", "/agents", "created"},
+		{"GET", "/agents?limit=1", "agents"},
+		{"GET", "/agents/17", "agent"},
+		{"DELETE", "/agents/17", "gone"},
+		{"GET", "/agents/a%20b", "agent"},
 	} {
 		if w := ask(endpoints(), c.method, c.target); w.Code != http.StatusOK || w.Body.String() != c.body {
 			t.Errorf("%s %s: %d %s, want %s", c.method, c.target, w.Code, w.Body, c.body)

@@ -195,11 +195,11 @@ func (r *Ring) open(ctx context.Context, s Stored) (key, error) {
 func (r *Ring) Refresh(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now := r.cfg.Now(); now.Sub(r.refreshed) < refreshPause {
+	now := r.cfg.Now()
+	if now.Sub(r.refreshed) < refreshPause {
 		return nil
-	} else { //nolint:revive // the time is needed in both halves
-		r.refreshed = now
 	}
+	r.refreshed = now
 	return r.Load(ctx)
 }
 

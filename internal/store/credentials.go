@@ -21,7 +21,12 @@ const credentialColumns = `c.id, c.agent_id, c.organization_id, c.key_id, c.labe
 func credentialDestinations(c *credential.Credential) []any {
 	return []any{
 		&c.ID, &c.AgentID, &c.OrganizationID, &c.KeyID, &c.Label, &c.Verifier.Bcrypt, &c.Verifier.Fingerprint, &c.Verifier.FingerprintKeyID,
-		when{&c.CreatedAt}, when{&c.ExpiresAt}, when{&c.RevokedAt}, when{&c.LastUsedAt}, maybeID{&c.RotatedFrom}, &c.Revision,
+		when{&c.CreatedAt},
+		when{&c.ExpiresAt},
+		when{&c.RevokedAt},
+		when{&c.LastUsedAt},
+		maybeID{&c.RotatedFrom},
+		&c.Revision,
 	}
 }
 

@@ -97,7 +97,7 @@ func JSON[T any](w http.ResponseWriter, r *http.Request, status int, value T) {
 	encoded, err := json.Marshal(value)
 	if err != nil {
 		// Not wrapped: whatever it is, it is our failure and not the caller's.
-		Error(w, r, fmt.Errorf("encoding the answer: %v", err))
+		Error(w, r, fmt.Errorf("encoding the answer: %v", err)) //nolint:errorlint // see above
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

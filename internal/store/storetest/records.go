@@ -183,7 +183,9 @@ func recordsTouch(b *bench) {
 	other, third := b.create(b.draft())
 	e1, e2, e3 := b.event(audit.TokenIssued, b.org, a.ID), b.event(audit.TokenIssued, b.org, a.ID), b.event(audit.TokenIssued, b.org, a.ID)
 	b.append([]audit.Record{
-		{Event: e3, Basis: b.basis(second)}, {Event: e1, Basis: b.basis(first)}, {Event: e2, Basis: b.basis(first)},
+		{Event: e3, Basis: b.basis(second)},
+		{Event: e1, Basis: b.basis(first)},
+		{Event: e2, Basis: b.basis(first)},
 		{Event: b.event(audit.TokenIntrospected, b.org, other.ID)},
 	})
 	a.LastAuthAt, first.LastUsedAt, second.LastUsedAt = e3.Time, e2.Time, e3.Time
