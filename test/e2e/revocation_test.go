@@ -273,16 +273,16 @@ func newFleet(t *testing.T) *fleet {
 }
 
 func TestRevocationIsLinearizable(t *testing.T) {
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any bits will do
+	seed := uint64(time.Now().UnixNano()) // any bits will do
 	t.Logf("seed %d", seed)
 	f := newFleet(t)
 	var requesters, controllers sync.WaitGroup
 	dead := make([]int, agentCount)
 	for i, a := range f.agents {
-		controllers.Go(func() { dead[i] = f.controller(requesterCount+i, a, rand.New(rand.NewPCG(seed, uint64(1000+i)))) }) //nolint:gosec // not for secrets
+		controllers.Go(func() { dead[i] = f.controller(requesterCount+i, a, rand.New(rand.NewPCG(seed, uint64(1000+i)))) })
 	}
 	for i := range requesterCount {
-		requesters.Go(func() { f.requester(i, rand.New(rand.NewPCG(seed, uint64(i)))) }) //nolint:gosec // not for secrets
+		requesters.Go(func() { f.requester(i, rand.New(rand.NewPCG(seed, uint64(i)))) })
 	}
 	requesters.Wait()
 	close(f.ticks)
