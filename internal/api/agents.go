@@ -179,15 +179,7 @@ func (h *Handler) getAgent(ctx context.Context, c call) (reply, error) {
 }
 
 func (h *Handler) patchAgent(ctx context.Context, c call) (reply, error) {
-	ids, err := c.plain("agentId")
-	if err != nil {
-		return nil, err
-	}
-	revision, err := c.ifMatch()
-	if err != nil {
-		return nil, err
-	}
-	o, err := readObject(c.w, c.r, false, "application/merge-patch+json")
+	id, revision, o, err := c.patch("agentId")
 	if err != nil {
 		return nil, err
 	}
@@ -202,11 +194,25 @@ func (h *Handler) patchAgent(ctx context.Context, c call) (reply, error) {
 	if err := o.err(nil); err != nil {
 		return nil, err
 	}
-	a, err := h.cfg.Agents.Update(ctx, c.by, c.tenant, ids[0], p)
+	a, err := h.cfg.Agents.Update(ctx, c.by, c.tenant, id, p)
 	if err != nil {
 		return nil, err
 	}
 	return answerAgent(http.StatusOK, a, viewAgent(a)), nil
+}
+
+// patch begins an operation that changes what the path names: its id, the revision
+// the caller saw, and the merge patch.
+func (c call) patch(name string) (id uuid.UUID, revision *int64, o *object, err error) {
+	ids, err := c.plain(name)
+	if err != nil {
+		return uuid.Nil, nil, nil, err
+	}
+	if revision, err = c.ifMatch(); err != nil {
+		return uuid.Nil, nil, nil, err
+	}
+	o, err = readObject(c.w, c.r, false, "application/merge-patch+json")
+	return ids[0], revision, o, err
 }
 
 // ifMatch gives the revision the caller saw (RFC 9110 §13.1.1), nil where it

@@ -95,15 +95,7 @@ func (h *Handler) getOrganization(ctx context.Context, c call) (reply, error) {
 }
 
 func (h *Handler) patchOrganization(ctx context.Context, c call) (reply, error) {
-	ids, err := c.plain("organizationId")
-	if err != nil {
-		return nil, err
-	}
-	revision, err := c.ifMatch()
-	if err != nil {
-		return nil, err
-	}
-	o, err := readObject(c.w, c.r, false, "application/merge-patch+json")
+	id, revision, o, err := c.patch("organizationId")
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +107,7 @@ func (h *Handler) patchOrganization(ctx context.Context, c call) (reply, error) 
 	if err := o.err(nil); err != nil {
 		return nil, err
 	}
-	changed, err := h.cfg.Organizations.Update(ctx, c.by.Origin, ids[0], p)
+	changed, err := h.cfg.Organizations.Update(ctx, c.by.Origin, id, p)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
 	"git.sentryagent.ai/sentryagent-idp/internal/request"
+	"git.sentryagent.ai/sentryagent-idp/internal/secret"
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
 	"git.sentryagent.ai/sentryagent-idp/internal/wire"
 )
@@ -127,9 +128,10 @@ type errorBody struct {
 }
 
 // authenticate tells which client calls, and records it where it is refused.
-func (h *Handler) authenticate(ctx context.Context, p presented, action audit.Action, reread bool) (*token.Entry, error) {
-	source := request.From(ctx).SourceIP()
-	e, err := h.cfg.Authenticator.Authenticate(ctx, p.clientID, p.secret, source, reread)
+func (h *Handler) authenticate(ctx context.Context, p presented, action audit.Action,
+	check func(ctx context.Context, clientID string, presented secret.Value, source string) (*token.Entry, error),
+) (*token.Entry, error) {
+	e, err := check(ctx, p.clientID, p.secret, request.From(ctx).SourceIP())
 	if err != nil {
 		return nil, h.denied(ctx, action, p.clientID, err)
 	}

@@ -27,7 +27,7 @@ func (h *Handler) caller(ctx context.Context, r *http.Request, f form, needed st
 		if err != nil {
 			return policy.Caller{}, false, err
 		}
-		e, err := h.authenticate(ctx, p, audit.AuthorizationDenied, false)
+		e, err := h.authenticate(ctx, p, audit.AuthorizationDenied, h.cfg.Authenticator.AuthenticateNow)
 		if err != nil {
 			return policy.Caller{}, false, err
 		}
@@ -70,6 +70,20 @@ func (h *Handler) subject(ctx context.Context, by policy.Caller, raw string) (*t
 	return t, nil
 }
 
+// about is what both endpoints begin with: who calls, as a client or not, and the
+// token that the request is about.
+func (h *Handler) about(ctx context.Context, r *http.Request, f form, needed string) (by policy.Caller, client bool, t *token.Token, err error) {
+	if by, client, err = h.caller(ctx, r, f, needed); err != nil {
+		return by, client, nil, err
+	}
+	raw := f.get("token")
+	if raw == "" {
+		return by, client, nil, invalidRequest("token is missing")
+	}
+	t, err = h.subject(ctx, by, raw)
+	return by, client, t, err
+}
+
 type introspection struct {
 	Active        bool     `json:"active"`
 	Scope         string   `json:"scope,omitempty"`
@@ -91,15 +105,7 @@ type introspection struct {
 
 // introspect is the introspection endpoint (RFC 7662).
 func (h *Handler) introspect(ctx context.Context, r *http.Request, f form) (answer, error) {
-	by, _, err := h.caller(ctx, r, f, scope.TokensIntrospect)
-	if err != nil {
-		return nil, err
-	}
-	raw := f.get("token")
-	if raw == "" {
-		return nil, invalidRequest("token is missing")
-	}
-	t, err := h.subject(ctx, by, raw)
+	by, _, t, err := h.about(ctx, r, f, scope.TokensIntrospect)
 	if err != nil {
 		return nil, err
 	}
@@ -135,15 +141,7 @@ func (h *Handler) recordIntrospection(ctx context.Context, by policy.Caller, t *
 // caller with tokens:revoke any of its organization's; whatever else is presented
 // is answered alike and has no effect.
 func (h *Handler) revoke(ctx context.Context, r *http.Request, f form) (answer, error) {
-	by, client, err := h.caller(ctx, r, f, scope.TokensRevoke)
-	if err != nil {
-		return nil, err
-	}
-	raw := f.get("token")
-	if raw == "" {
-		return nil, invalidRequest("token is missing")
-	}
-	t, err := h.subject(ctx, by, raw)
+	by, client, t, err := h.about(ctx, r, f, scope.TokensRevoke)
 	if err != nil {
 		return nil, err
 	}

@@ -58,11 +58,13 @@ func (h *Handler) token(ctx context.Context, r *http.Request, f form) (answer, e
 	if err != nil {
 		return nil, err
 	}
+	check := h.cfg.Authenticator.Authenticate
 	for attempt := range maxAttempts {
-		client, err := h.authenticate(ctx, p, audit.TokenDenied, attempt > 0)
+		client, err := h.authenticate(ctx, p, audit.TokenDenied, check)
 		if err != nil {
 			return nil, err
 		}
+		check = h.cfg.Authenticator.AuthenticateAfresh
 		if attempt == 0 {
 			if err := h.limited(ctx, client); err != nil {
 				return nil, err

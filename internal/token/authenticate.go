@@ -53,15 +53,47 @@ func NewAuthenticator(d *Directory, h *credential.Hasher, v VerifierStore, now f
 }
 
 // Authenticate gives the entry of the client that presents the secret; source is
-// the address it calls from. It fails with *Denial, or with UNAVAILABLE where
-// nothing could be decided. With reread it trusts no remembered entry.
-func (a *Authenticator) Authenticate(ctx context.Context, clientID string, presented secret.Value, source string, reread bool) (*Entry, error) {
+// the address it calls from. The entry may be remembered and out of date: what is
+// decided on it must be checked when it is committed. It fails with *Denial, or
+// with UNAVAILABLE where nothing could be decided.
+func (a *Authenticator) Authenticate(ctx context.Context, clientID string, presented secret.Value, source string) (*Entry, error) {
+	return a.authenticate(ctx, clientID, presented, source, a.directory.Cached)
+}
+
+// AuthenticateAfresh is Authenticate on rows that are read now.
+func (a *Authenticator) AuthenticateAfresh(ctx context.Context, clientID string, presented secret.Value, source string) (*Entry, error) {
+	return a.authenticate(ctx, clientID, presented, source, a.fresh)
+}
+
+// AuthenticateNow is Authenticate for what is answered without a commit: the entry
+// held at a moment after the call began.
+func (a *Authenticator) AuthenticateNow(ctx context.Context, clientID string, presented secret.Value, source string) (*Entry, error) {
+	counter, err := a.directory.Counter(ctx)
+	if err != nil {
+		return nil, fault.UnavailableBecause(err)
+	}
+	e, err := a.Authenticate(ctx, clientID, presented, source)
+	if err == nil && e.counter.Load() < counter {
+		return a.AuthenticateAfresh(ctx, clientID, presented, source)
+	}
+	return e, err
+}
+
+// lookup finds the entry of a key id; fresh says that it was read just now.
+type lookup func(ctx context.Context, keyID string) (e *Entry, fresh bool, err error)
+
+func (a *Authenticator) fresh(ctx context.Context, keyID string) (*Entry, bool, error) {
+	e, err := a.directory.Read(ctx, keyID)
+	return e, true, err
+}
+
+func (a *Authenticator) authenticate(ctx context.Context, clientID string, presented secret.Value, source string, find lookup) (*Entry, error) {
 	s, err := credential.ParseSecret(presented.Reveal())
 	if err != nil {
 		a.hasher.Dummy()
 		return nil, &Denial{Reason: ReasonMalformedSecret}
 	}
-	e, fresh, err := a.lookup(ctx, s.KeyID(), reread)
+	e, fresh, err := find(ctx, s.KeyID())
 	if errors.Is(err, ErrNoEntry) {
 		a.hasher.Dummy()
 		return nil, &Denial{Reason: ReasonUnknownClient}
@@ -88,20 +120,12 @@ func (a *Authenticator) Authenticate(ctx context.Context, clientID string, prese
 	reason := a.refusal(e)
 	if reason != "" && !fresh {
 		// What is remembered may be out of date, and a refusal is not committed.
-		return a.Authenticate(ctx, clientID, presented, source, true)
+		return a.AuthenticateAfresh(ctx, clientID, presented, source)
 	}
 	if reason != "" {
 		return nil, &Denial{Reason: reason, Entry: e}
 	}
 	return e, nil
-}
-
-func (a *Authenticator) lookup(ctx context.Context, keyID string, reread bool) (*Entry, bool, error) {
-	if !reread {
-		return a.directory.Cached(ctx, keyID)
-	}
-	e, err := a.directory.Read(ctx, keyID)
-	return e, true, err
 }
 
 // refusal says why a client that knows its secret may still not have a token.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -154,8 +155,8 @@ var (
 	clientLine  = regexp.MustCompile(`(?m)^\{"clientId":.*\}$`)
 )
 
-// start runs the server and waits until it says where it listens. It is stopped
-// when the test ends.
+// start runs the server and waits until it serves. It is stopped when the
+// test ends.
 func start(t *testing.T, dataDir string, env ...string) *server {
 	t.Helper()
 	s := &server{dataDir: dataDir, exited: make(chan struct{})}
@@ -183,6 +184,8 @@ func start(t *testing.T, dataDir string, env ...string) *server {
 	s.issuer = issuerLine.FindStringSubmatch(s.stderr.String())[1]
 	s.api = newAPI("http://" + s.address)
 	t.Cleanup(s.http.CloseIdleConnections)
+	// It listens before it has an admin agent; whoever connects waits so long.
+	s.mustCall(t, http.MethodGet, "/health/live", "", nil, http.StatusOK)
 	return s
 }
 

@@ -66,7 +66,7 @@ func TestTheMainJob(t *testing.T) {
 		t.Fatal(err)
 	}
 	get := func() (token.Issued, *token.Entry, error) {
-		e, err := authenticator.Authenticate(ctx, a.ID.String(), issued.Secret.Value(), "192.0.2.1", false)
+		e, err := authenticator.Authenticate(ctx, a.ID.String(), issued.Secret.Value(), "192.0.2.1")
 		if err != nil {
 			return token.Issued{}, nil, err
 		}
