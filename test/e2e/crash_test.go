@@ -172,8 +172,8 @@ func (l *load) noteAgent(r reply) {
 
 // TestNothingAnsweredIsLost kills the server again and again under load.
 func TestNothingAnsweredIsLost(t *testing.T) {
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any bits will do
-	rnd := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // not for secrets
+	seed := uint64(time.Now().UnixNano())
+	rnd := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
 	// Fingerprints alone: bcrypt would leave time for few registrations.
 	env := []string{"RATE_LIMIT=off", "SECRET_HASHER=hmac"}

@@ -1,0 +1,159 @@
+package e2e_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestServeBootstrapsOnce(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, dir)
+	admin := s.first(t)
+	s.token(t, admin, management)
+	s.stop(t)
+	if n := strings.Count(s.stderr.String(), "sidp_"); n != 1 {
+		t.Errorf("the secret is printed %d times:\n%s", n, s.stderr.String())
+	}
+	if len(logLines(t, s.stdout.String())) == 0 {
+		t.Error("no request was logged")
+	}
+	s = start(t, dir)
+	s.token(t, admin, management)
+	s.stop(t)
+	if text := s.stderr.String() + s.stdout.String(); strings.Contains(text, "sidp_") || clientLine.MatchString(text) {
+		t.Errorf("the second start prints a credential:\n%s", text)
+	}
+}
+
+func TestListensOnLoopbackAlone(t *testing.T) {
+	s := start(t, t.TempDir())
+	host, port, err := net.SplitHostPort(s.address)
+	if err != nil || host != "127.0.0.1" {
+		t.Fatalf("it listens on %s (%v), want 127.0.0.1", s.address, err)
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range addrs {
+		network, ok := addr.(*net.IPNet)
+		if !ok || network.IP.IsLoopback() || network.IP.IsLinkLocalUnicast() {
+			continue
+		}
+		conn, err := net.DialTimeout("tcp", net.JoinHostPort(network.IP.String(), port), patience)
+		if err == nil {
+			_ = conn.Close()
+			t.Errorf("%s answers, too", network.IP)
+		}
+	}
+}
+
+// TestRootSecretChanges walks through a change of JWT_SECRET.
+func TestRootSecretChanges(t *testing.T) {
+	dir := t.TempDir()
+	before, after, issuer := hexSecret("0f1e2d3c"), hexSecret("4b5a6978"), "JWT_ISSUER=http://idp.test"
+	s := start(t, dir, "JWT_SECRET="+before, issuer)
+	admin := s.first(t)
+	bearer := s.token(t, admin, management)
+	idle := s.register(t, bearer, "idle").Credential // stays unused during the change
+	s.stop(t)
+	if _, err := os.Stat(filepath.Join(dir, "jwt-secret")); err == nil {
+		t.Error("a root secret was made though one is given")
+	}
+
+	fails(t, dir, []string{"JWT_SECRET=" + after, issuer}, []string{"was JWT_SECRET changed without JWT_SECRET_PREVIOUS?"}, "serve")
+	fails(t, dir, []string{"JWT_SECRET=" + after, issuer}, []string{"was JWT_SECRET changed without JWT_SECRET_PREVIOUS?"}, "keys", "list")
+
+	s = start(t, dir, "JWT_SECRET="+after, "JWT_SECRET_PREVIOUS="+before, issuer)
+	s.token(t, admin, management)
+	holds(t, s, bearer)
+	s.stop(t)
+
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte(after+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, dir, "JWT_SECRET_FILE="+file, issuer)
+	s.token(t, admin, management)
+	s.token(t, idle, "invoices:read")
+	holds(t, s, bearer)
+	s.stop(t)
+	fails(t, dir, []string{"JWT_SECRET=" + before, issuer}, []string{"was JWT_SECRET changed"}, "serve")
+}
+
+func holds(t *testing.T, s *server, bearer string) {
+	t.Helper()
+	if active, err := s.active(bearer, bearer); err != nil || !active {
+		t.Errorf("a token from before the change: active=%t %v", active, err)
+	}
+}
+
+// TestSIGTERMDrains stops the server while it reads the body of a request.
+func TestSIGTERMDrains(t *testing.T) {
+	for name, sig := range map[string]syscall.Signal{"SIGTERM": syscall.SIGTERM, "SIGINT": syscall.SIGINT} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, t.TempDir())
+			c := s.first(t)
+			body := url.Values{"grant_type": {"client_credentials"}, "client_id": {c.ClientID}, "client_secret": {c.ClientSecret}, "scope": {"agents:read"}}.Encode()
+			conn, err := net.Dial("tcp", s.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+				t.Fatal(err)
+			}
+			answers := bufio.NewReader(conn)
+			// The server says 100 Continue when the endpoint begins to read.
+			send(t, conn, fmt.Sprintf("POST /oauth2/token HTTP/1.1\r\nHost: %s\r\nExpect: 100-continue\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n", s.address, len(body)))
+			if line, err := answers.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+				t.Fatalf("%q %v, want 100 Continue", line, err)
+			}
+			if _, err := answers.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			s.signal(t, sig)
+			waitFor(t, "the listener to close", func() bool {
+				other, err := net.Dial("tcp", s.address)
+				if err == nil {
+					_ = other.Close()
+				}
+				return err != nil
+			})
+			if s.over() {
+				t.Fatal("the server ended with a request under way")
+			}
+			send(t, conn, body)
+			resp, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(text), "access_token") {
+				t.Errorf("the request under way: %d %s %v", resp.StatusCode, text, err)
+			}
+			s.wait(t)
+			if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+				t.Errorf("exit code %d, want 0\n%s", code, s.stderr.String())
+			}
+		})
+	}
+}
+
+func send(t *testing.T, w io.Writer, text string) {
+	t.Helper()
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+}
