@@ -29,18 +29,18 @@ func agentDestinations(a *agent.Agent) (dest []any, finish func()) {
 	var capabilities, metadata string
 	var ttl int64
 	return []any{
-			&a.ID, &a.OrganizationID, &a.Email, &a.Type, &a.Version, &capabilities, &a.Owner, &a.DeploymentEnv,
-			&a.Status, &metadata, &ttl,
-			when{&a.CreatedAt},
-			when{&a.UpdatedAt},
-			when{&a.LastAuthAt},
-			when{&a.TokensValidAfter},
-			&a.Revision,
-		}, func() {
-			a.Capabilities = scope.Set(strings.Fields(capabilities))
-			a.Metadata = json.RawMessage(metadata)
-			a.TokenTTL = time.Duration(ttl) * time.Second
-		}
+		&a.ID, &a.OrganizationID, &a.Email, &a.Type, &a.Version, &capabilities, &a.Owner, &a.DeploymentEnv,
+		&a.Status, &metadata, &ttl,
+		when{&a.CreatedAt},
+		when{&a.UpdatedAt},
+		when{&a.LastAuthAt},
+		when{&a.TokensValidAfter},
+		&a.Revision,
+	}, func() {
+		a.Capabilities = scope.Set(strings.Fields(capabilities))
+		a.Metadata = json.RawMessage(metadata)
+		a.TokenTTL = time.Duration(ttl) * time.Second
+	}
 }
 
 func scanAgent(row scanner) (agent.Agent, error) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -151,7 +152,7 @@ func help(t *testing.T, path []string, short string) int {
 	list, _, _ = strings.Cut(list, "\n\n")
 	for _, c := range commandLine.FindAllStringSubmatch(list, -1) {
 		if c[1] != "help" {
-			count += help(t, append(path[:len(path):len(path)], c[1]), c[2])
+			count += help(t, append(slices.Clip(path), c[1]), c[2])
 		}
 	}
 	return count
