@@ -28,7 +28,7 @@ const agentColumns = `a.id, a.organization_id, a.email, a.agent_type, a.version,
 func agentDestinations(a *agent.Agent) (dest []any, finish func()) {
 	var capabilities, metadata string
 	var ttl int64
-	return []any{
+	dest = []any{
 		&a.ID, &a.OrganizationID, &a.Email, &a.Type, &a.Version, &capabilities, &a.Owner, &a.DeploymentEnv,
 		&a.Status, &metadata, &ttl,
 		when{&a.CreatedAt},
@@ -36,11 +36,13 @@ func agentDestinations(a *agent.Agent) (dest []any, finish func()) {
 		when{&a.LastAuthAt},
 		when{&a.TokensValidAfter},
 		&a.Revision,
-	}, func() {
+	}
+	finish = func() {
 		a.Capabilities = scope.Set(strings.Fields(capabilities))
 		a.Metadata = json.RawMessage(metadata)
 		a.TokenTTL = time.Duration(ttl) * time.Second
 	}
+	return dest, finish
 }
 
 func scanAgent(row scanner) (agent.Agent, error) {
