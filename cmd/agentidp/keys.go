@@ -16,7 +16,7 @@ import (
 const publishedBefore = 10 * time.Minute
 
 func (c *command) keys() *cobra.Command {
-	keys := &cobra.Command{Use: "keys", Short: "The signing keys", Args: cobra.NoArgs}
+	keys := &cobra.Command{Use: "keys", Short: "The signing keys", Args: cobra.NoArgs, RunE: help}
 	keys.AddCommand(c.listKeys(), c.rotateKeys())
 	return keys
 }
@@ -75,8 +75,8 @@ func (c *command) rotateKeys() *cobra.Command {
 		Short: "Make the next signing key",
 		Long: `rotate makes the next signing key. It is published at once and signs after
 --activate-in, so that everybody who keeps the key set has it by then. Tokens that
-older keys signed stay valid until they expire. Running servers notice within
-seconds.`,
+older keys signed stay valid until they expire. Running servers notice within five
+seconds; with a shorter --activate-in they publish the key as they begin to use it.`,
 		Example: "  agentidp keys rotate\n  agentidp keys rotate --activate-in 1h",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -58,6 +58,7 @@ To run it for real:
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
+		RunE:          help,
 	}
 	root.PersistentFlags().StringVar(&c.dotEnv, "env-file", ".env", "file of settings; it need not exist")
 	for _, s := range config.Settings() {
@@ -68,6 +69,10 @@ To run it for real:
 	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.health(), configCommand(), versionCommand())
 	return root
 }
+
+// help is what a command does that only holds others: a word it does not know is
+// an error, and no word a question.
+func help(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
 // flagName turns TOKEN_TTL into token-ttl.
 func flagName(setting string) string { return strings.ReplaceAll(strings.ToLower(setting), "_", "-") }

@@ -26,7 +26,7 @@ does the same when it starts; run it by hand to see a failure before that.`,
 }
 
 func (c *command) admin() *cobra.Command {
-	admin := &cobra.Command{Use: "admin", Short: "Operator's work on the registry", Args: cobra.NoArgs}
+	admin := &cobra.Command{Use: "admin", Short: "Operator's work on the registry", Args: cobra.NoArgs, RunE: help}
 	var email string
 	bootstrap := &cobra.Command{
 		Use:   "bootstrap",

@@ -35,6 +35,9 @@ prints its credential to standard error, this once.`,
 					return err
 				}
 				if err := announce(cmd.Context(), cmd.ErrOrStderr(), a, cfg, l); err != nil {
+					if cmd.Context().Err() != nil {
+						return nil // it was stopped before it began
+					}
 					return err
 				}
 				return a.Run(cmd.Context(), l, version())
@@ -46,6 +49,10 @@ prints its credential to standard error, this once.`,
 // announce says where the server is, what is not fit for production, and, on an
 // empty database, how to call it.
 func announce(ctx context.Context, w io.Writer, a *app.App, cfg *config.Config, l net.Listener) error {
+	admin, made, err := a.BootstrapEmpty(ctx)
+	if err != nil {
+		return fmt.Errorf("making the first admin agent: %w", err)
+	}
 	issuer := a.Issuer(l)
 	out := &printer{w: w}
 	out.line("agentidp %s listens on %s", version(), l.Addr())
@@ -53,10 +60,6 @@ func announce(ctx context.Context, w io.Writer, a *app.App, cfg *config.Config, 
 	out.line("API docs  %s/api-docs", issuer)
 	for _, warning := range cfg.Warnings() {
 		out.line("not fit for production: %s", warning)
-	}
-	admin, made, err := a.BootstrapEmpty(ctx)
-	if err != nil {
-		return fmt.Errorf("making the first admin agent: %w", err)
 	}
 	if made {
 		out.line("the first admin agent, whose secret is shown this once:")

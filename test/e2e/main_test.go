@@ -37,7 +37,7 @@ func buildAndRun(m *testing.M) int {
 	binary = filepath.Join(dir, "agentidp")
 	args := []string{"build", "-o", binary}
 	if coverDir() != "" {
-		args = append(args, "-cover", "-coverpkg=./...")
+		args = append(args, "-cover", "-covermode=atomic", "-coverpkg=./internal/...,./cmd/...")
 	}
 	build := exec.Command("go", append(args, "./cmd/agentidp")...)
 	build.Dir = filepath.Join("..", "..")
