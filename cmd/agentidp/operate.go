@@ -11,16 +11,24 @@ func (c *command) migrate() *cobra.Command {
 	return &cobra.Command{
 		Use:   "migrate",
 		Short: "Bring the database to the newest schema",
-		Long: `migrate makes the database if need be and brings it to the newest schema. serve
-does the same when it starts; run it by hand to see a failure before that.`,
-		Example: "  agentidp migrate --database-url sqlite:/var/lib/agentidp/agentidp.db",
+		Long: `migrate makes what is missing of the database's schema. The embedded database is
+migrated by serve itself; PostgreSQL is not: run migrate as the owner of the schema
+before a new version serves. Where the server works as another role, name that in
+DATABASE_ROLE: it gets the rights it needs, and none to change the record. Any number
+of migrations may be started at once; one of them works.`,
+		Example: "  agentidp migrate\n  DATABASE_ROLE=agentidp DATABASE_URL_FILE=/run/secrets/owner-url agentidp migrate",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withApp(cmd.Context(), cmd.ErrOrStderr(), func(*app.App, *config.Config) error {
-				out := &printer{w: cmd.OutOrStdout()}
-				out.line("the database has the newest schema")
-				return out.err
-			})
+			cfg, err := c.config()
+			if err != nil {
+				return err
+			}
+			if err := app.Migrate(cmd.Context(), cfg); err != nil {
+				return err
+			}
+			out := &printer{w: cmd.OutOrStdout()}
+			out.line("the database has the newest schema")
+			return out.err
 		},
 	}
 }

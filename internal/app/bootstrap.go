@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/agent"
@@ -41,7 +40,7 @@ func (a *App) environment() string {
 // BootstrapEmpty is Bootstrap on an embedded database without a single agent;
 // done says whether it was one.
 func (a *App) BootstrapEmpty(ctx context.Context) (issued credential.Issued, done bool, err error) {
-	if !strings.HasPrefix(a.cfg.DatabaseURL, "sqlite:") {
+	if _, embedded := a.cfg.Embedded(); !embedded {
 		return credential.Issued{}, false, nil
 	}
 	p, err := a.Agents.List(ctx, organization.DefaultID(), agent.Filter{}, page.Query{Limit: 1})

@@ -11,10 +11,8 @@ import (
 
 // How often the server looks after what time or another node changes.
 const (
-	keyPoll         = 5 * time.Second
-	revocationSweep = time.Minute
-	// revocationGrace covers clocks that differ between nodes.
-	revocationGrace = 5 * time.Minute
+	keyPoll     = 5 * time.Second
+	maintenance = time.Minute
 )
 
 // Listen opens the listener that HOST and PORT name.
@@ -54,10 +52,7 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 	others.Go(func() { s.folder.Run(background) })
 	others.Go(func() { a.every(background, keyPoll, "reading the signing keys", a.Ring.Load) })
 	others.Go(func() {
-		a.every(background, revocationSweep, "removing old revocations", func(ctx context.Context) error {
-			_, err := a.store.ForgetRevocations(ctx, a.now().Add(-revocationGrace))
-			return err
-		})
+		a.every(background, maintenance, "maintaining the database", func(ctx context.Context) error { return a.store.Maintain(ctx, a.now()) })
 	})
 	err = s.http.Serve(ctx, l, a.cfg.TLSCertFile, a.cfg.TLSKeyFile)
 	// Nobody asks any more: what was counted is recorded, then the record closes.

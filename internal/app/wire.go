@@ -21,7 +21,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/oauth"
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
-	"git.sentryagent.ai/sentryagent-idp/internal/store"
+	"git.sentryagent.ai/sentryagent-idp/internal/store/postgres"
 	"git.sentryagent.ai/sentryagent-idp/internal/store/sqlite"
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
 )
@@ -42,13 +42,13 @@ type App struct {
 
 	cfg    *config.Config
 	logger *slog.Logger
-	store  *store.Store
+	store  database
 	hasher *credential.Hasher
 	now    func() time.Time
 }
 
-// Open opens the database, migrating it to the newest schema, and makes the
-// first signing key where there is none. Close must be called in the end. now is
+// Open opens the database and makes the first signing key where there is none. The
+// embedded database is migrated to the newest schema; any other must have it. Close must be called in the end. now is
 // the clock of everything.
 func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger, now func() time.Time) (*App, error) {
 	root, err := rootKeys(cfg)
@@ -71,12 +71,40 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger, now func
 	}, nil
 }
 
-func openStore(ctx context.Context, cfg *config.Config) (*store.Store, error) {
-	path, ok := strings.CutPrefix(cfg.DatabaseURL, "sqlite:")
-	if !ok {
-		return nil, errors.New("DATABASE_URL: this version knows sqlite:PATH alone")
+// database is what the product needs of a store, whatever the engine.
+type database interface {
+	agent.Store
+	audit.Store
+	credential.Store
+	keys.Store
+	organization.Store
+	token.Source
+	token.RevocationStore
+	// Maintain does what time makes due, such as forgetting expired revocations. It
+	// may be called as often as one likes, by any number of nodes.
+	Maintain(ctx context.Context, now time.Time) error
+	// Ping reports whether the database answers.
+	Ping(ctx context.Context) error
+	Close() error
+}
+
+func openStore(ctx context.Context, cfg *config.Config) (database, error) {
+	if path, ok := cfg.Embedded(); ok {
+		return sqlite.Open(ctx, path)
 	}
-	return sqlite.Open(ctx, path)
+	return postgres.Open(ctx, cfg.DatabaseURL)
+}
+
+// Migrate brings the database to the newest schema.
+func Migrate(ctx context.Context, cfg *config.Config) error {
+	if path, ok := cfg.Embedded(); ok {
+		s, err := sqlite.Open(ctx, path) // opening is enough
+		if err != nil {
+			return err
+		}
+		return s.Close()
+	}
+	return postgres.Migrate(ctx, cfg.DatabaseURL, cfg.DatabaseRole)
 }
 
 // Close closes the database.

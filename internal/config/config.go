@@ -21,11 +21,13 @@ import (
 
 // Config is every setting, read and checked.
 type Config struct {
-	Production         bool
-	Host               string
-	Port               int
-	DataDir            string
-	DatabaseURL        string
+	Production bool
+	Host       string
+	Port       int
+	DataDir    string
+	// DatabaseURL may hold a password.
+	DatabaseURL        secret.Value
+	DatabaseRole       string
 	RootSecret         secret.Value
 	RootSecretPrevious secret.Value
 	SecretHasher       credential.Mode
@@ -183,8 +185,8 @@ func (c *Config) check() []error {
 			c.Host = "0.0.0.0"
 		}
 	}
-	if c.DatabaseURL == "" {
-		c.DatabaseURL = "sqlite:" + filepath.Join(c.DataDir, "agentidp.db")
+	if c.DatabaseURL.IsZero() {
+		c.DatabaseURL = secret.New("sqlite:" + filepath.Join(c.DataDir, "agentidp.db"))
 	}
 	return wrong
 }
@@ -194,6 +196,11 @@ func isExample(s string) bool {
 	lower := strings.ToLower(s)
 	return slices.ContainsFunc([]string{"changeme", "change-me", "change_me", "your-secret", "your_secret", "yoursecret", "example", "password", "supersecret", "super-secret", "0123456789abcdef0123456789abcdef"},
 		func(known string) bool { return strings.Contains(lower, known) }) || strings.Count(s, s[:1]) == len(s)
+}
+
+// Embedded gives the path of the embedded database, where it is used.
+func (c *Config) Embedded() (path string, ok bool) {
+	return strings.CutPrefix(c.DatabaseURL.Reveal(), "sqlite:")
 }
 
 // Warnings says what of the present configuration is not fit for production.
@@ -208,6 +215,7 @@ func (c *Config) Warnings() []string {
 	warn(c.RootSecret.IsZero(), "JWT_SECRET is not set: the one in DATA_DIR lies beside the data that it protects")
 	warn(c.TLSCertFile == "" && len(c.TrustedProxies) == 0, "no TLS here and no trusted proxy before: secrets and tokens travel in the clear")
 	warn(!c.RateLimits, "RATE_LIMIT is off: nothing slows an attacker down")
-	warn(strings.HasPrefix(c.DatabaseURL, "sqlite:"), "embedded storage serves one node, and is gone with its disk: back it up")
+	_, embedded := c.Embedded()
+	warn(embedded, "embedded storage serves one node, and is gone with its disk: back it up")
 	return all
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/config"
+	"git.sentryagent.ai/sentryagent-idp/internal/secret"
 )
 
 // good is a root secret that nothing is wrong with.
@@ -63,7 +64,7 @@ func refused(t *testing.T, err error, says ...string) {
 func TestTheDefaultsAreWhatTheTableSays(t *testing.T) {
 	c := mustLoad(t)
 	want := &config.Config{
-		Host: "127.0.0.1", Port: 3000, DataDir: "./agentidp-data", DatabaseURL: "sqlite:agentidp-data/agentidp.db", SecretHasher: "bcrypt",
+		Host: "127.0.0.1", Port: 3000, DataDir: "./agentidp-data", DatabaseURL: secret.New("sqlite:agentidp-data/agentidp.db"), SecretHasher: "bcrypt",
 		Alg: "ES256", TokenTTL: time.Hour, MaxTokenTTL: 24 * time.Hour, AuditRetentionDays: 90, RateLimits: true, SourceLimit: 6000,
 		ClientLimit: 600, CacheEntries: 100_000, LogLevel: slog.LevelInfo, ShutdownTimeout: 10 * time.Second,
 	}
@@ -79,7 +80,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"RATE_LIMIT_CLIENT=2", "CACHE_ENTRIES=300", "CORS_ORIGINS=https://a.example, http://localhost:5173", "TLS_CERT_FILE=c", "TLS_KEY_FILE=k",
 		"TRUSTED_PROXIES=10.0.0.0/8,192.0.2.1,fd00::/8", "LOG_LEVEL=debug", "SHUTDOWN_DELAY=5s", "SHUTDOWN_TIMEOUT=1m",
 	)...)
-	want := "&{Production:true Host:10.1.2.3 Port:8443 DataDir:/data DatabaseURL:sqlite:/db RootSecret:[hidden] RootSecretPrevious:[hidden] " +
+	want := "&{Production:true Host:10.1.2.3 Port:8443 DataDir:/data DatabaseURL:[hidden] DatabaseRole: RootSecret:[hidden] RootSecretPrevious:[hidden] " +
 		"SecretHasher:hmac Issuer:https://idp.example.com Alg:EdDSA TokenTTL:15m0s MaxTokenTTL:2h0m0s AuditRetentionDays:7 RateLimits:false " +
 		"SourceLimit:1 ClientLimit:2 CacheEntries:300 CORSOrigins:[https://a.example http://localhost:5173] TLSCertFile:c TLSKeyFile:k " +
 		"TrustedProxies:[10.0.0.0/8 192.0.2.1/32 fd00::/8] LogLevel:DEBUG ShutdownDelay:5s ShutdownTimeout:1m0s}"
@@ -129,7 +130,8 @@ func TestABadValueIsRefusedWithTheSettingAndTheRule(t *testing.T) {
 	}{
 		"APP_ENV":              {"must be development or production", []string{"prod", "Production", "test"}},
 		"PORT":                 {"must be a whole number from 0 to 65535", []string{"-1", "65536", "http", "80.5"}},
-		"DATABASE_URL":         {"must be sqlite:PATH", []string{"sqlite:", "postgres://u:SECRETMARKER@h/db", "/db"}},
+		"DATABASE_ROLE":        {"must be at most 63", []string{"Robert'); DROP TABLE agents", strings.Repeat("a", 64)}},
+		"DATABASE_URL":         {"must be sqlite:PATH or postgres://", []string{"sqlite:", "mysql://u:SECRETMARKER@h/db", "/db"}},
 		"JWT_SECRET":           {"must have at least 32 bytes", []string{"SECRETMARKER", strings.Repeat("ab", 15) + "a"}},
 		"JWT_SECRET_PREVIOUS":  {"must have at least 32 bytes", []string{"SECRETMARKER"}},
 		"JWT_ISSUER":           {"must", []string{"idp", "ftp://idp", "https://", "https://idp/", "https://idp?a", "https://idp#a", "https://u:p@idp", "://"}},

@@ -23,7 +23,7 @@ func TestASecretMayStandInAFile(t *testing.T) {
 	if got := mustLoad(t, "JWT_SECRET_FILE="+file(t, " "+good+" ")).RootSecret.Reveal(); got != " "+good+" " {
 		t.Errorf("read %q: only the newline at the end is no part of a secret", got)
 	}
-	if got := mustLoad(t, "DATABASE_URL_FILE="+file(t, "sqlite:/db\n")).DatabaseURL; got != "sqlite:/db" {
+	if got := mustLoad(t, "DATABASE_URL_FILE="+file(t, "sqlite:/db\n")).DatabaseURL.Reveal(); got != "sqlite:/db" {
 		t.Errorf("DATABASE_URL is %q, want that of the file", got)
 	}
 	c, err := config.Load(config.Sources{Flags: map[string]string{"JWT_SECRET_FILE": file(t, good)}, Environ: []string{"JWT_SECRET=" + strings.Repeat("other", 8)}})
@@ -128,7 +128,7 @@ func TestNoSecretIsRepeated(t *testing.T) {
 		{"JWT_SECRET=" + marker, "JWT_SECRET_PREVIOUS=" + marker, "PORT=http"},
 		{"JWT_SECRET=SECRETMARKER", "JWT_SECRET_PREVIOUS=SECRETMARKER"},
 		{"JWT_SECRET=" + marker, "JWT_SECRET_FILE=" + file(t, marker)},
-		{"DATABASE_URL=postgres://u:SECRETMARKER@h/db"},
+		{"DATABASE_URL=mysql://u:SECRETMARKER@h/db"},
 		production("JWT_SECRET=example-" + marker),
 		production("JWT_SECRET_FILE="+file(t, marker), "JWT_ISSUER=http://u:SECRETMARKER@h"),
 	} {

@@ -43,7 +43,8 @@ func Settings() []Setting {
 		{Name: "HOST", DefaultNote: "127.0.0.1, in production 0.0.0.0", Meaning: "address to listen on", read: func(c *Config, s string) error { c.Host = s; return nil }},
 		{Name: "PORT", Default: "3000", Meaning: "port to listen on; 0 takes a free one", read: func(c *Config, s string) (err error) { c.Port, err = number(s, 0, 65535); return err }},
 		{Name: "DATA_DIR", Default: "./agentidp-data", Meaning: "folder of the embedded database and of the secret made for it", read: func(c *Config, s string) error { c.DataDir = s; return nil }},
-		{Name: "DATABASE_URL", DefaultNote: "sqlite:DATA_DIR/agentidp.db", Meaning: "database, as sqlite:PATH", Secret: true, read: readDatabase},
+		{Name: "DATABASE_URL", DefaultNote: "sqlite:DATA_DIR/agentidp.db", Meaning: "database: sqlite:PATH, or postgres://USER:PASSWORD@HOST:PORT/NAME, with several hosts separated by commas", Secret: true, read: readDatabase},
+		{Name: "DATABASE_ROLE", Meaning: "role the server works as in PostgreSQL; migrate, run as the owner, grants it what it needs", read: readRole},
 		{Name: "JWT_SECRET", DefaultNote: "made in DATA_DIR", Meaning: "root secret of at least 32 bytes; the server's other keys are derived from it", Secret: true, NoFlag: true, read: func(c *Config, s string) error { c.RootSecret = secret.New(s); return nil }},
 		{Name: "JWT_SECRET_PREVIOUS", Meaning: "the root secret before, while it is being changed", Secret: true, NoFlag: true, read: func(c *Config, s string) error { c.RootSecretPrevious = secret.New(s); return nil }},
 		{Name: "JWT_ISSUER", DefaultNote: "http://localhost:PORT", Meaning: "URL that clients reach the server by, without a trailing slash; the iss claim", read: func(c *Config, s string) error { c.Issuer = s; return nil }},
@@ -113,9 +114,19 @@ func duration(s string, least, most time.Duration) (time.Duration, error) {
 }
 
 func readDatabase(c *Config, s string) error {
-	c.DatabaseURL = s
-	if path, ok := strings.CutPrefix(s, "sqlite:"); s != "" && (!ok || path == "") {
-		return errors.New("must be sqlite:PATH; this version has no other engine")
+	c.DatabaseURL = secret.New(s)
+	path, embedded := c.Embedded()
+	if s == "" || embedded && path != "" || strings.HasPrefix(s, "postgres://") || strings.HasPrefix(s, "postgresql://") {
+		return nil
+	}
+	return errors.New("must be sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME")
+}
+
+func readRole(c *Config, s string) error {
+	c.DatabaseRole = s
+	plain := func(r rune) bool { return r == '_' || r == '-' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' }
+	if len(s) > 63 || strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return errors.New("must be at most 63 lower-case letters, digits, hyphens and underscores")
 	}
 	return nil
 }

@@ -22,6 +22,9 @@ type Dialect interface {
 	Time(t time.Time) any
 	// IsUniqueViolation reports whether err says that a unique key is taken.
 	IsUniqueViolation(err error) bool
+	// Retryable reports whether the engine asks for the transaction to be done again;
+	// then none of it was written.
+	Retryable(err error) bool
 	// ForUpdate is what a SELECT ends with to lock what it reads.
 	ForUpdate() string
 }
@@ -98,9 +101,22 @@ func (s *Store) bind(args []any) []any {
 	return args
 }
 
-// transact runs fn in one transaction. A fault that fn returns is returned as it
-// is; anything else is a failure of the database and becomes UNAVAILABLE.
+// maxAttempts is how often a transaction is done that the engine asks to do again.
+const maxAttempts = 4
+
+// transact runs fn in one transaction, again where the engine asks for it. A fault
+// that fn returns is returned as it is; anything else is a failure of the database
+// and becomes UNAVAILABLE.
 func (s *Store) transact(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	for attempt := 1; ; attempt++ {
+		err := s.once(ctx, fn)
+		if err == nil || attempt == maxAttempts || !s.dialect.Retryable(err) {
+			return err
+		}
+	}
+}
+
+func (s *Store) once(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fault.UnavailableBecause(fmt.Errorf("beginning a transaction: %w", err))

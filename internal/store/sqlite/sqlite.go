@@ -93,5 +93,8 @@ func (dialect) IsUniqueViolation(err error) bool {
 	return errors.As(err, &e) && (e.Code() == lib.SQLITE_CONSTRAINT_UNIQUE || e.Code() == lib.SQLITE_CONSTRAINT_PRIMARYKEY)
 }
 
+// Retryable is nothing: the one writer waits for its lock.
+func (dialect) Retryable(error) bool { return false }
+
 // ForUpdate is not needed: there is one writer.
 func (dialect) ForUpdate() string { return "" }

@@ -1,0 +1,247 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/secret"
+	"git.sentryagent.ai/sentryagent-idp/internal/store"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Bounds on the work of one statement and on waiting for a lock.
+const (
+	statementTimeout = "10s"
+	lockTimeout      = "5s"
+	connectTimeout   = 5 * time.Second
+	migrationTimeout = 10 * time.Minute
+)
+
+// ErrSchema says that the database has another schema than this version needs.
+var ErrSchema = errors.New("the database does not have the schema of this version")
+
+// Store is the shared store, and what PostgreSQL does in its own way.
+type Store struct {
+	*store.Store
+	db   *sql.DB
+	pool *pgxpool.Pool
+}
+
+// Open connects to the database, which must have the schema of this version; it
+// fails with ErrSchema where it has not. Of several hosts in the URL the one that
+// takes writes is used.
+func Open(ctx context.Context, url secret.Value) (*Store, error) {
+	pool, err := connect(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	db := stdlib.OpenDBFromPool(pool)
+	if err := checkSchema(ctx, db); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	s := &Store{Store: store.New(db, db, dialect{}), db: db, pool: pool}
+	if err := s.partitions(ctx, time.Now()); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close closes every connection.
+func (s *Store) Close() error {
+	err := s.Store.Close()
+	s.pool.Close()
+	return err
+}
+
+// Maintain also makes the partitions of the record for the days to come.
+func (s *Store) Maintain(ctx context.Context, now time.Time) error {
+	return errors.Join(s.partitions(ctx, now), s.Store.Maintain(ctx, now))
+}
+
+func connect(ctx context.Context, url secret.Value) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(url.Reveal())
+	if err != nil {
+		// The parser repeats the URL, password and all.
+		return nil, errors.New("DATABASE_URL: is not a PostgreSQL URL such as postgres://user:password@host:5432/agentidp")
+	}
+	if cfg.ConnConfig.ConnectTimeout == 0 {
+		cfg.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	if cfg.ConnConfig.ValidateConnect == nil {
+		cfg.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	for name, value := range map[string]string{"application_name": "agentidp", "statement_timeout": statementTimeout, "lock_timeout": lockTimeout, "timezone": "UTC"} {
+		if _, given := cfg.ConnConfig.RuntimeParams[name]; !given {
+			cfg.ConnConfig.RuntimeParams[name] = value
+		}
+	}
+	cfg.MaxConns = max(cfg.MaxConns, int32(4*runtime.GOMAXPROCS(0))) //nolint:gosec // small
+	cfg.MaxConnLifetime = 30 * time.Minute
+	cfg.MaxConnLifetimeJitter = 5 * time.Minute
+	cfg.HealthCheckPeriod = 5 * time.Second
+	// After a failover the old primary may come back as a standby: a connection that
+	// cannot write is of no use.
+	cfg.PrepareConn = func(_ context.Context, conn *pgx.Conn) (bool, error) {
+		return conn.PgConn().ParameterStatus("in_hot_standby") != "on", nil
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to PostgreSQL: %w", err)
+	}
+	return pool, nil
+}
+
+// Migrate brings the database to the newest schema. The URL must be that of the
+// schema's owner. Several may call it at once: a lease lets one of them work. role,
+// where it is not empty, is the role the server works as; it gets the rights it
+// needs, and none to change the record.
+func Migrate(ctx context.Context, url secret.Value, role string) error {
+	ctx, cancel := context.WithTimeout(ctx, migrationTimeout)
+	defer cancel()
+	pool, err := connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	db := stdlib.OpenDBFromPool(pool)
+	locker, err := lock.NewPostgresTableLocker()
+	if err != nil {
+		return fmt.Errorf("migrating: %w", err)
+	}
+	provider, err := provider(db, goose.WithLocker(locker))
+	if err != nil {
+		return err
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("migrating: %w", err)
+	}
+	if role == "" {
+		return nil
+	}
+	return grant(ctx, db, role)
+}
+
+func provider(db *sql.DB, options ...goose.ProviderOption) (*goose.Provider, error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, fmt.Errorf("reading the migrations: %w", err)
+	}
+	p, err := goose.NewProvider(goose.DialectPostgres, db, files, options...)
+	if err != nil {
+		return nil, fmt.Errorf("reading the migrations: %w", err)
+	}
+	return p, nil
+}
+
+// checkSchema compares versions without writing, as the server's role may not.
+func checkSchema(ctx context.Context, db *sql.DB) error {
+	p, err := provider(db)
+	if err != nil {
+		return err
+	}
+	sources := p.ListSources()
+	newest := sources[len(sources)-1].Version
+	var have int64
+	err = db.QueryRowContext(ctx, "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied").Scan(&have)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == undefinedTable {
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the version of the schema: %w", err)
+	}
+	if have < newest {
+		return fmt.Errorf("%w: it has version %d and %d is needed; run: agentidp migrate", ErrSchema, have, newest)
+	}
+	return nil
+}
+
+// partitionsAhead is how many days have their partition made in advance.
+const partitionsAhead = 3
+
+func (s *Store) partitions(ctx context.Context, now time.Time) error {
+	for day := range partitionsAhead {
+		if _, err := s.db.ExecContext(ctx, "SELECT audit_partition($1::date)", now.UTC().AddDate(0, 0, day).Format(time.DateOnly)); err != nil {
+			return fmt.Errorf("making a partition of the record: %w", err)
+		}
+	}
+	return nil
+}
+
+// grant gives the server's role what it needs.
+func grant(ctx context.Context, db *sql.DB, role string) error {
+	name := pgx.Identifier{role}.Sanitize()
+	for _, statement := range []string{
+		"GRANT SELECT ON ALL TABLES IN SCHEMA " + schema + " TO " + name,
+		"GRANT INSERT, UPDATE ON organizations, agents, credentials, signing_keys TO " + name,
+		"GRANT INSERT, DELETE ON agent_capabilities, revoked_tokens TO " + name,
+		"GRANT UPDATE ON change_counter, audit_head TO " + name,
+		"GRANT INSERT ON audit_events TO " + name,
+		"GRANT EXECUTE ON FUNCTION audit_partition(date) TO " + name,
+	} {
+		if _, err := db.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("granting the server's role %s its rights: %w", name, err)
+		}
+	}
+	return nil
+}
+
+const schema = "public"
+
+// The error codes of PostgreSQL that mean something to us.
+const (
+	uniqueViolation      = "23505"
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+	undefinedTable       = "42P01"
+)
+
+type dialect struct{}
+
+// Rewrite leaves the query as it is.
+func (dialect) Rewrite(query string) string { return query }
+
+// Time is kept as it is.
+func (dialect) Time(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UTC()
+}
+
+// IsUniqueViolation looks at the code.
+func (dialect) IsUniqueViolation(err error) bool { return code(err) == uniqueViolation }
+
+// Retryable is what the database asks to be done again: nothing was written.
+func (dialect) Retryable(err error) bool {
+	c := code(err)
+	return c == serializationFailure || c == deadlockDetected
+}
+
+// ForUpdate locks the rows that are read.
+func (dialect) ForUpdate() string { return " FOR UPDATE" }
+
+func code(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return ""
+}
