@@ -34,10 +34,11 @@ prints its credential to standard error, this once.`,
 				if err != nil {
 					return err
 				}
-				if err := announce(cmd.Context(), cmd.ErrOrStderr(), a, cfg, l); err != nil {
-					if cmd.Context().Err() != nil {
-						return nil // it was stopped before it began
-					}
+				err = announce(cmd.Context(), cmd.ErrOrStderr(), a, cfg, l)
+				if cmd.Context().Err() != nil {
+					return l.Close() // it was stopped before it began
+				}
+				if err != nil {
 					return err
 				}
 				return a.Run(cmd.Context(), l, version())

@@ -167,8 +167,8 @@ func (s *Server) Exec(t testing.TB, database, statement string) {
 // binaries finds PostgreSQL's programs: on PATH, or where Debian puts them.
 func binaries() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
-		real, err := filepath.EvalSymlinks(path)
-		return filepath.Dir(real), err
+		target, err := filepath.EvalSymlinks(path)
+		return filepath.Dir(target), err
 	}
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(found) == 0 {
@@ -209,5 +209,9 @@ func freePort() (int, error) {
 		return 0, err
 	}
 	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(port)
 }
