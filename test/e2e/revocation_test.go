@@ -114,7 +114,8 @@ func (h *history) do(who int, in input, run func() (granted, keep bool)) {
 // fleet is the agents under load.
 type fleet struct {
 	t      *testing.T
-	s      *server
+	s      *server   // takes the changes
+	nodes  []*server // are asked for tokens, and whether they hold
 	admin  string
 	h      *history
 	agents []*fleetAgent
@@ -128,10 +129,13 @@ type fleetAgent struct {
 	last map[string]string
 }
 
+// node is the one that a client asks.
+func (f *fleet) node(who int) *server { return f.nodes[who%len(f.nodes)] }
+
 // request asks for one token and records the answer.
 func (f *fleet) request(who int, a *fleetAgent, c credential) (token string) {
 	f.h.do(who, input{opToken, a.id, c.ID}, func() (granted, keep bool) {
-		r, err := f.s.tokenReply(c, "invoices:read")
+		r, err := f.node(who).tokenReply(c, "invoices:read")
 		switch {
 		case err != nil:
 			f.t.Errorf("a token request: %v", err)
@@ -225,15 +229,15 @@ func (f *fleet) held(who int, a *fleetAgent, credentialID string) []string {
 		f.t.Errorf("agent %s is active, but its credential %s got no token", a.id, use.ID)
 		return tokens
 	}
-	if active, err := f.s.active(f.admin, own); err != nil || !active {
+	if active, err := f.node(who+1).active(f.admin, own); err != nil || !active {
 		f.t.Errorf("a token that was just issued: active=%t %v", active, err)
 	}
 	return append(tokens, own)
 }
 
 func (f *fleet) dead(after string, tokens []string) int {
-	for _, token := range tokens {
-		if active, err := f.s.active(f.admin, token); err != nil || active {
+	for i, token := range tokens {
+		if active, err := f.node(i).active(f.admin, token); err != nil || active {
 			f.t.Errorf("a token from before the %s: active=%t %v", after, active, err)
 		}
 	}
@@ -257,9 +261,10 @@ func (f *fleet) replace(a *fleetAgent) {
 	a.live = append(a.live, made)
 }
 
-func newFleet(t *testing.T) *fleet {
-	s := start(t, t.TempDir(), "RATE_LIMIT=off")
-	f := &fleet{t: t, s: s, admin: s.token(t, s.first(t), management), h: &history{began: time.Now()}, ticks: make(chan struct{})}
+func newFleet(t *testing.T, nodes []*server, admin credential) *fleet {
+	t.Helper()
+	s := nodes[0]
+	f := &fleet{t: t, s: s, nodes: nodes, admin: s.token(t, admin, management), h: &history{began: time.Now()}, ticks: make(chan struct{})}
 	for i := range agentCount {
 		r := s.register(t, f.admin, fmt.Sprintf("fleet-%d", i))
 		a := &fleetAgent{id: r.ID, live: []credential{r.Credential}, last: map[string]string{}}
@@ -273,9 +278,15 @@ func newFleet(t *testing.T) *fleet {
 }
 
 func TestRevocationIsLinearizable(t *testing.T) {
+	s := start(t, t.TempDir(), "RATE_LIMIT=off")
+	revocationRun(t, newFleet(t, []*server{s}, s.first(t)))
+}
+
+// revocationRun puts a fleet under load and checks the history.
+func revocationRun(t *testing.T, f *fleet) {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano()) // any bits will do
 	t.Logf("seed %d", seed)
-	f := newFleet(t)
 	var requesters, controllers sync.WaitGroup
 	dead := make([]int, agentCount)
 	for i, a := range f.agents {
