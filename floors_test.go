@@ -24,7 +24,7 @@ func floor(path string) (height int, edge bool) {
 	switch first, _, _ := strings.Cut(strings.TrimPrefix(path, "internal/"), "/"); {
 	case strings.HasPrefix(path, "cmd/"):
 		return 6, false
-	case path == "internal/app/apptest" || path == "internal/pgtest": // for tests alone
+	case path == "internal/app/apptest" || path == "internal/pgtest" || path == "internal/redistest": // for tests alone
 		return 6, false
 	case path == "internal/app" || path == "internal/config":
 		return 5, false
@@ -36,7 +36,7 @@ func floor(path string) (height int, edge bool) {
 		return 2, false
 	case path == "docs":
 		return 2, false
-	case slices.Contains([]string{"oauth", "api", "apidocs", "httpd", "store", "limit"}, first):
+	case slices.Contains([]string{"oauth", "api", "apidocs", "httpd", "store", "limit", "redis"}, first):
 		return 3, true
 	}
 	return -1, false

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 	"git.sentryagent.ai/sentryagent-idp/internal/request"
 )
 
@@ -81,11 +80,7 @@ func (s *shard) sweep(now time.Time) {
 
 // Allow is Take for who only wants to know; it fails with RATE_LIMITED.
 func (b *Buckets) Allow(_ context.Context, key string, perMinute int64) error {
-	d := b.Take(key, perMinute)
-	if d.Allowed {
-		return nil
-	}
-	return &fault.Error{Kind: fault.RateLimited, Code: fault.CodeRateLimited, Message: "too many requests", RetryAfter: d.RetryAfter}
+	return b.Take(key, perMinute).Err()
 }
 
 // Off allows everything; it stands in for Buckets where limits are turned off.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 )
 
 // Info is what is known of one request. It is safe for concurrent use.
@@ -66,6 +67,14 @@ type Budget struct {
 	Limit, Remaining int64
 	// RetryAfter is when there will be one again, Reset when there will be Limit.
 	RetryAfter, Reset time.Duration
+}
+
+// Err gives RATE_LIMITED where nothing was left to take.
+func (b Budget) Err() error {
+	if b.Allowed {
+		return nil
+	}
+	return &fault.Error{Kind: fault.RateLimited, Code: fault.CodeRateLimited, Message: "too many requests", RetryAfter: b.RetryAfter}
 }
 
 // Origin gives the request as the audit log sees it before anybody has been

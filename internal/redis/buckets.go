@@ -1,0 +1,73 @@
+package redis
+
+import (
+	"context"
+	_ "embed"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/request"
+)
+
+//go:embed take.lua
+var take string
+
+// bucketPrefix is what the keys of buckets begin with.
+const bucketPrefix = "agentidp:limit:"
+
+// Limiter is a set of token buckets of one process.
+type Limiter interface {
+	Take(key string, perMinute int64) request.Budget
+}
+
+// Buckets is a set of token buckets that all nodes share, one per key, each
+// refilled evenly over a minute by Redis' own clock. Where Redis is away, those of
+// this process decide.
+type Buckets struct {
+	client    *Client
+	script    *rueidis.Lua
+	prefix    string
+	perMinute int64
+	local     Limiter
+}
+
+// NewBuckets makes buckets of perMinute tokens. The name tells them from the other
+// buckets in Redis; local decides where Redis is away.
+func NewBuckets(client *Client, name string, perMinute int64, local Limiter) *Buckets {
+	return &Buckets{client: client, script: rueidis.NewLuaScript(take), prefix: bucketPrefix + name + ":", perMinute: perMinute, local: local}
+}
+
+// Take takes one token from the bucket of the key, whose size is perMinute, or
+// the common one where that is zero.
+func (b *Buckets) Take(key string, perMinute int64) request.Budget {
+	return b.take(context.Background(), key, perMinute)
+}
+
+// Allow is Take for who only wants to know; it fails with RATE_LIMITED.
+func (b *Buckets) Allow(ctx context.Context, key string, perMinute int64) error {
+	return b.take(ctx, key, perMinute).Err()
+}
+
+func (b *Buckets) take(ctx context.Context, key string, perMinute int64) request.Budget {
+	if perMinute == 0 {
+		perMinute = b.perMinute
+	}
+	each := time.Minute / time.Duration(perMinute)
+	result, err := b.client.ask(ctx, func(ctx context.Context, r rueidis.Client) rueidis.RedisResult {
+		return b.script.Exec(ctx, r, []string{b.prefix + key}, []string{strconv.FormatInt(int64(each), 10)})
+	})
+	if err != nil {
+		return b.local.Take(key, perMinute)
+	}
+	missing, err := result.AsInt64()
+	if err != nil {
+		return b.local.Take(key, perMinute)
+	}
+	after := time.Duration(missing)
+	if over := after - time.Minute; over > 0 {
+		return request.Budget{Limit: perMinute, RetryAfter: over, Reset: after - each}
+	}
+	return request.Budget{Allowed: true, Limit: perMinute, Remaining: int64((time.Minute - after) / each), Reset: after}
+}
