@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,8 +28,8 @@ var migrations embed.FS
 
 // Bounds on the work of one statement and on waiting for a lock.
 const (
-	statementTimeout = "10s"
-	lockTimeout      = "5s"
+	statementTimeout = 10 * time.Second
+	lockTimeout      = 5 * time.Second
 	connectTimeout   = 5 * time.Second
 	migrationTimeout = 10 * time.Minute
 )
@@ -46,7 +48,7 @@ type Store struct {
 // fails with ErrSchema where it has not. Of several hosts in the URL the one that
 // takes writes is used.
 func Open(ctx context.Context, url secret.Value) (*Store, error) {
-	pool, err := connect(ctx, url)
+	pool, err := connect(ctx, url, statementTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +77,9 @@ func (s *Store) Maintain(ctx context.Context, now time.Time) error {
 	return errors.Join(s.partitions(ctx, now), s.Store.Maintain(ctx, now))
 }
 
-func connect(ctx context.Context, url secret.Value) (*pgxpool.Pool, error) {
+// connect makes the pool; a statement that takes longer than timeout is ended. What
+// the URL says itself goes before what is set here.
+func connect(ctx context.Context, url secret.Value, timeout time.Duration) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url.Reveal())
 	if err != nil {
 		// The parser repeats the URL, password and all.
@@ -87,12 +91,16 @@ func connect(ctx context.Context, url secret.Value) (*pgxpool.Pool, error) {
 	if cfg.ConnConfig.ValidateConnect == nil {
 		cfg.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
-	for name, value := range map[string]string{"application_name": "agentidp", "statement_timeout": statementTimeout, "lock_timeout": lockTimeout, "timezone": "UTC"} {
+	for name, value := range map[string]string{
+		"application_name": "agentidp", "statement_timeout": milliseconds(timeout), "lock_timeout": milliseconds(lockTimeout), "timezone": "UTC",
+	} {
 		if _, given := cfg.ConnConfig.RuntimeParams[name]; !given {
 			cfg.ConnConfig.RuntimeParams[name] = value
 		}
 	}
-	cfg.MaxConns = max(cfg.MaxConns, int32(4*runtime.GOMAXPROCS(0))) //nolint:gosec // small
+	if !strings.Contains(url.Reveal(), "pool_max_conns=") {
+		cfg.MaxConns = max(cfg.MaxConns, int32(4*runtime.GOMAXPROCS(0))) //nolint:gosec // small
+	}
 	cfg.MaxConnLifetime = 30 * time.Minute
 	cfg.MaxConnLifetimeJitter = 5 * time.Minute
 	cfg.HealthCheckPeriod = 5 * time.Second
@@ -108,6 +116,8 @@ func connect(ctx context.Context, url secret.Value) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
 // Migrate brings the database to the newest schema. The URL must be that of the
 // schema's owner. Several may call it at once: a lease lets one of them work. role,
 // where it is not empty, is the role the server works as; it gets the rights it
@@ -115,13 +125,13 @@ func connect(ctx context.Context, url secret.Value) (*pgxpool.Pool, error) {
 func Migrate(ctx context.Context, url secret.Value, role string) error {
 	ctx, cancel := context.WithTimeout(ctx, migrationTimeout)
 	defer cancel()
-	pool, err := connect(ctx, url)
+	pool, err := connect(ctx, url, migrationTimeout)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
 	db := stdlib.OpenDBFromPool(pool)
-	locker, err := lock.NewPostgresTableLocker()
+	locker, err := lock.NewPostgresTableLocker(lock.WithTableLockTimeout(time.Second, uint64(migrationTimeout/time.Second)))
 	if err != nil {
 		return fmt.Errorf("migrating: %w", err)
 	}
@@ -160,8 +170,7 @@ func checkSchema(ctx context.Context, db *sql.DB) error {
 	newest := sources[len(sources)-1].Version
 	var have int64
 	err = db.QueryRowContext(ctx, "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied").Scan(&have)
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == undefinedTable {
+	if code(err) == undefinedTable {
 		err = nil
 	}
 	if err != nil {
@@ -189,6 +198,9 @@ func (s *Store) partitions(ctx context.Context, now time.Time) error {
 func grant(ctx context.Context, db *sql.DB, role string) error {
 	name := pgx.Identifier{role}.Sanitize()
 	for _, statement := range []string{
+		// PostgreSQL 14 lets everybody make tables and functions there.
+		"REVOKE CREATE ON SCHEMA " + schema + " FROM PUBLIC",
+		"GRANT USAGE ON SCHEMA " + schema + " TO " + name,
 		"GRANT SELECT ON ALL TABLES IN SCHEMA " + schema + " TO " + name,
 		"GRANT INSERT, UPDATE ON organizations, agents, credentials, signing_keys TO " + name,
 		"GRANT INSERT, DELETE ON agent_capabilities, revoked_tokens TO " + name,
@@ -239,8 +251,7 @@ func (dialect) Retryable(err error) bool {
 func (dialect) ForUpdate() string { return " FOR UPDATE" }
 
 func code(err error) string {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code
 	}
 	return ""

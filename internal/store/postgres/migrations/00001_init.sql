@@ -125,23 +125,30 @@ CREATE TRIGGER audit_head_no_truncate   BEFORE TRUNCATE ON audit_head FOR EACH S
 CREATE TRIGGER audit_head_only_grows    BEFORE UPDATE ON audit_head FOR EACH ROW
   WHEN (new.sequence <= old.sequence) EXECUTE FUNCTION audit_refuse();
 
+CREATE TABLE audit_events_default PARTITION OF audit_events DEFAULT;
+CREATE TRIGGER audit_events_default_no_truncate BEFORE TRUNCATE ON audit_events_default FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
+
 -- The server calls this for the days to come. It runs as the owner, as the server's
--- own role may not make tables.
+-- own role may not make tables; so it trusts nothing of its caller: every name is
+-- qualified, temporary objects are searched last, and only days about now are made.
+-- A table that is attached, unlike one made as a partition, holds up no writer; what
+-- it cannot do now (the day's events stand in the default partition, or another has
+-- locked it) is left, as the default partition takes every event.
 -- +goose StatementBegin
-CREATE FUNCTION audit_partition(day date) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+CREATE FUNCTION audit_partition(day date) RETURNS void LANGUAGE plpgsql STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '2s' AS $$
 DECLARE
   name text := 'audit_events_' || to_char(day, 'YYYYMMDD');
 BEGIN
-  IF to_regclass(quote_ident(name)) IS NOT NULL THEN
+  IF day NOT BETWEEN current_date - 1 AND current_date + 31 OR to_regclass('public.' || name) IS NOT NULL THEN
     RETURN;
   END IF;
-  EXECUTE format('CREATE TABLE %I PARTITION OF audit_events FOR VALUES FROM (%L) TO (%L)', name,
-    (day::timestamp AT TIME ZONE 'UTC'), ((day + 1)::timestamp AT TIME ZONE 'UTC'));
-  EXECUTE format('CREATE TRIGGER %I BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse()', name || '_no_truncate', name);
+  EXECUTE format('CREATE TABLE public.%I (LIKE public.audit_events)', name);
+  EXECUTE format('CREATE TRIGGER %I BEFORE TRUNCATE ON public.%I FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse()', name || '_no_truncate', name);
+  EXECUTE format('ALTER TABLE public.audit_events ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)', name, day::timestamptz, (day + 1)::timestamptz);
 EXCEPTION
-  WHEN duplicate_table THEN NULL; -- another node was faster
-  WHEN check_violation THEN NULL; -- events of that day stand in the default partition already
+  WHEN duplicate_table OR duplicate_object OR unique_violation THEN NULL; -- another node was faster
+  WHEN check_violation OR lock_not_available THEN NULL;
 END $$;
 -- +goose StatementEnd
-CREATE TABLE audit_events_default PARTITION OF audit_events DEFAULT;
-CREATE TRIGGER audit_events_default_no_truncate BEFORE TRUNCATE ON audit_events_default FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
+REVOKE EXECUTE ON FUNCTION audit_partition(date) FROM PUBLIC;
