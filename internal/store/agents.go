@@ -57,7 +57,7 @@ func scanAgent(row scanner) (agent.Agent, error) {
 
 // CreateAgent stores the agent, its first credential and the events.
 func (s *Store) CreateAgent(ctx context.Context, a agent.Agent, c credential.Credential, events ...audit.Event) error {
-	return s.transact(ctx, func(tx *sql.Tx) error {
+	return s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := s.roomForOneMore(ctx, tx, a.OrganizationID); err != nil {
 			return err
 		}
@@ -114,12 +114,13 @@ func (s *Store) saveCapabilities(ctx context.Context, tx *sql.Tx, a agent.Agent)
 	if len(a.Capabilities) == 0 {
 		return nil
 	}
-	args := make([]any, 0, 4*len(a.Capabilities))
+	rows := giving("agent_id uuid", "organization_id uuid", "capability text", "created_at timestamptz")
 	for _, name := range a.Capabilities {
-		args = append(args, a.ID, a.OrganizationID, name, a.CreatedAt)
+		rows.add(a.ID, a.OrganizationID, name, a.CreatedAt)
 	}
-	query := "INSERT INTO agent_capabilities (agent_id, organization_id, capability, created_at) VALUES " + tuples(len(a.Capabilities), 4)
-	if _, err := s.exec(ctx, tx, query, args...); err != nil {
+	clause, args := s.with(rows)
+	if _, err := s.exec(ctx, tx, clause+`INSERT INTO agent_capabilities (agent_id, organization_id, capability, created_at)
+		SELECT agent_id, organization_id, capability, created_at FROM given`, args...); err != nil {
 		return broken("storing capabilities", err)
 	}
 	return nil
@@ -144,7 +145,7 @@ func (s *Store) Agent(ctx context.Context, organization, id uuid.UUID) (agent.Ag
 // UpdateAgent reads, changes and writes one agent and its event.
 func (s *Store) UpdateAgent(ctx context.Context, organization, id uuid.UUID, change func(*agent.Agent) (audit.Event, error)) (agent.Agent, error) {
 	var a agent.Agent
-	err := s.transact(ctx, func(tx *sql.Tx) error {
+	err := s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := s.lock(ctx, tx); err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func (s *Store) saveCredential(ctx context.Context, tx *sql.Tx, c credential.Cre
 func (s *Store) ChangeCredentials(ctx context.Context, organization, agentID uuid.UUID,
 	change func(h credential.Holder, live []credential.Credential) ([]credential.Credential, audit.Event, error),
 ) error {
-	return s.transact(ctx, func(tx *sql.Tx) error {
+	return s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := s.lock(ctx, tx); err != nil {
 			return err
 		}

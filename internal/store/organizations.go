@@ -30,8 +30,8 @@ func noOrganization() error {
 
 // CreateOrganization stores an organization and its event.
 func (s *Store) CreateOrganization(ctx context.Context, o organization.Organization, event audit.Event) error {
-	return s.transact(ctx, func(tx *sql.Tx) error {
-		_, err := s.exec(ctx, tx, "INSERT INTO organizations ("+organizationColumns+") VALUES "+tuples(1, 10),
+	return s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := s.exec(ctx, tx, "INSERT INTO organizations ("+organizationColumns+") VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)",
 			o.ID, o.Name, o.DisplayName, o.MaxAgents, o.TokenRatePerMinute, o.AuditRetentionDays, o.AuditIntrospection, o.CreatedAt, o.UpdatedAt, o.Revision)
 		if err != nil {
 			if s.dialect.IsUniqueViolation(err) {
@@ -62,7 +62,7 @@ func (s *Store) Organization(ctx context.Context, id uuid.UUID) (organization.Or
 // UpdateOrganization reads, changes and writes one organization and its event.
 func (s *Store) UpdateOrganization(ctx context.Context, id uuid.UUID, change func(*organization.Organization) (audit.Event, error)) (organization.Organization, error) {
 	var o organization.Organization
-	err := s.transact(ctx, func(tx *sql.Tx) error {
+	err := s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var err error
 		if o, err = s.organization(ctx, tx, id, s.dialect.ForUpdate()); err != nil {
 			return err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -19,7 +18,7 @@ import (
 // credentials as used, in one transaction.
 func (s *Store) AppendRecords(ctx context.Context, records []audit.Record) (audit.Batch, error) {
 	var done audit.Batch
-	err := s.transact(ctx, func(tx *sql.Tx) error {
+	err := s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var err error
 		if done.Counter, err = s.lock(ctx, tx); err != nil {
 			return err
@@ -55,23 +54,9 @@ func (s *Store) stale(ctx context.Context, tx *sql.Tx, records []audit.Record, c
 	if len(doubtful) == 0 {
 		return nil, nil
 	}
-	type revisions struct {
-		credential        uuid.UUID
-		agentRevision     int64
-		credentialRevison int64
-	}
-	found, err := list(ctx, s, tx, func(row scanner) (revisions, error) {
-		var r revisions
-		err := row.Scan(&r.credential, &r.agentRevision, &r.credentialRevison)
-		return r, err
-	}, `SELECT c.id, a.revision, c.revision FROM credentials c JOIN agents a ON a.id = c.agent_id
-		WHERE c.id IN `+tuples(1, len(doubtful)), ids(doubtful)...)
+	current, err := s.revisions(ctx, tx, doubtful)
 	if err != nil {
-		return nil, broken("checking revisions", err)
-	}
-	current := make(map[uuid.UUID]revisions, len(found))
-	for _, r := range found {
-		current[r.credential] = r
+		return nil, err
 	}
 	stale := map[int]bool{}
 	for i, r := range records {
@@ -79,47 +64,26 @@ func (s *Store) stale(ctx context.Context, tx *sql.Tx, records []audit.Record, c
 			continue
 		}
 		now, ok := current[r.Basis.CredentialID]
-		if !ok || now.agentRevision != r.Basis.AgentRevision || now.credentialRevison != r.Basis.CredentialRevision {
+		if !ok || now.agent != r.Basis.AgentRevision || now.credential != r.Basis.CredentialRevision {
 			stale[i] = true
 		}
 	}
 	return stale, nil
 }
 
-func ids(all []uuid.UUID) []any {
-	args := make([]any, len(all))
-	for i, id := range all {
-		args[i] = id
-	}
-	return args
-}
-
 // touch notes the last use of each agent and credential once per batch.
 func (s *Store) touch(ctx context.Context, tx *sql.Tx, records []audit.Record, stale map[int]bool) error {
-	agents, credentials := map[uuid.UUID]time.Time{}, map[uuid.UUID]time.Time{}
-	later := func(m map[uuid.UUID]time.Time, id uuid.UUID, t time.Time) {
-		if t.After(m[id]) {
-			m[id] = t
-		}
-	}
+	agents, credentials := lastUse{}, lastUse{}
 	for i, r := range records {
 		if r.Basis != nil && !stale[i] && r.Event.Outcome == audit.Success {
-			later(agents, r.Basis.AgentID, r.Event.Time)
-			later(credentials, r.Basis.CredentialID, r.Event.Time)
+			agents.note(r.Basis.AgentID, r.Event.Time)
+			credentials.note(r.Basis.CredentialID, r.Event.Time)
 		}
 	}
-	for _, t := range []struct {
-		used          map[uuid.UUID]time.Time
-		table, column string
-	}{{agents, "agents", "last_auth_at"}, {credentials, "credentials", "last_used_at"}} {
-		for id, at := range t.used {
-			query := "UPDATE " + t.table + " SET " + t.column + " = $1 WHERE id = $2 AND (" + t.column + " IS NULL OR " + t.column + " < $1)"
-			if _, err := s.exec(ctx, tx, query, at, id); err != nil {
-				return broken("noting the last use", err)
-			}
-		}
+	if err := s.saveLastUse(ctx, tx, "agents", "last_auth_at", agents); err != nil {
+		return err
 	}
-	return nil
+	return s.saveLastUse(ctx, tx, "credentials", "last_used_at", credentials)
 }
 
 func scanEvent(row scanner) (audit.Event, error) {
@@ -135,9 +99,11 @@ func scanEvent(row scanner) (audit.Event, error) {
 	return e, err
 }
 
-// Event gives one event of the organization.
+// Event gives one event of the organization. Its id tells its time, and so the
+// partition it lies in.
 func (s *Store) Event(ctx context.Context, organization, id uuid.UUID) (audit.Event, error) {
-	e, err := scanEvent(s.row(ctx, s.read, "SELECT sequence, body FROM audit_events WHERE id = $1 AND organization_id = $2", id, organization))
+	e, err := scanEvent(s.row(ctx, s.read, "SELECT sequence, body FROM audit_events WHERE id = $1 AND time = $2 AND organization_id = $3",
+		id, audit.TimeOf(id), organization))
 	if errors.Is(err, sql.ErrNoRows) {
 		return e, fault.New(fault.NotFound, fault.CodeNotFound, "there is no such audit event")
 	}

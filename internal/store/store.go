@@ -5,12 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
-	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 )
 
@@ -27,6 +25,9 @@ type Dialect interface {
 	Retryable(err error) bool
 	// ForUpdate is what a SELECT ends with to lock what it reads.
 	ForUpdate() string
+	// Rows gives a query for rows whose values are bound, and what to bind to it from
+	// $1 on.
+	Rows(columns []Column) (query string, args []any)
 }
 
 // Store implements the stores of all domain packages on one database.
@@ -45,7 +46,19 @@ func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {
 	var one int
-	return s.read.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+	return s.row(ctx, s.read, "SELECT 1").Scan(&one)
+}
+
+// patience is how long a caller who sets no deadline waits for the database.
+const patience = 10 * time.Second
+
+// bounded gives a call a deadline where it has none: whatever the database does, no
+// call waits for ever.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, patience)
 }
 
 // querier is a transaction or a handle.
@@ -56,6 +69,8 @@ type querier interface {
 }
 
 func (s *Store) exec(ctx context.Context, q querier, query string, args ...any) (int64, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	res, err := q.ExecContext(ctx, s.dialect.Rewrite(query), s.bind(args)...)
 	if err != nil {
 		return 0, err
@@ -63,12 +78,27 @@ func (s *Store) exec(ctx context.Context, q querier, query string, args ...any) 
 	return res.RowsAffected()
 }
 
-func (s *Store) row(ctx context.Context, q querier, query string, args ...any) *sql.Row {
-	return q.QueryRowContext(ctx, s.dialect.Rewrite(query), s.bind(args)...)
+func (s *Store) row(ctx context.Context, q querier, query string, args ...any) scanner {
+	ctx, cancel := bounded(ctx)
+	return oneRow{q.QueryRowContext(ctx, s.dialect.Rewrite(query), s.bind(args)...), cancel}
+}
+
+// oneRow ends its context when it has been scanned.
+type oneRow struct {
+	*sql.Row
+	cancel context.CancelFunc
+}
+
+// Scan reads the row.
+func (r oneRow) Scan(dest ...any) error {
+	defer r.cancel()
+	return r.Row.Scan(dest...)
 }
 
 // list scans every row of a query.
 func list[T any](ctx context.Context, s *Store, q querier, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	rows, err := q.QueryContext(ctx, s.dialect.Rewrite(query), s.bind(args)...)
 	if err != nil {
 		return nil, err
@@ -106,8 +136,11 @@ const maxAttempts = 4
 
 // transact runs fn in one transaction, again where the engine asks for it. A fault
 // that fn returns is returned as it is; anything else is a failure of the database
-// and becomes UNAVAILABLE.
-func (s *Store) transact(ctx context.Context, fn func(tx *sql.Tx) error) error {
+// and becomes UNAVAILABLE. A connection that is lost is no reason to do it again: the
+// commit may have come through.
+func (s *Store) transact(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	for attempt := 1; ; attempt++ {
 		err := s.once(ctx, fn)
 		if err == nil || attempt == maxAttempts || !s.dialect.Retryable(err) {
@@ -116,13 +149,13 @@ func (s *Store) transact(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	}
 }
 
-func (s *Store) once(ctx context.Context, fn func(tx *sql.Tx) error) error {
+func (s *Store) once(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fault.UnavailableBecause(fmt.Errorf("beginning a transaction: %w", err))
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after a commit
-	if err := fn(tx); err != nil {
+	if err := fn(ctx, tx); err != nil {
 		return err
 	}
 	if err := tx.Commit(); err != nil {
@@ -157,55 +190,6 @@ func (s *Store) Counter(ctx context.Context) (int64, error) {
 		return 0, broken("reading the change counter", err)
 	}
 	return n, nil
-}
-
-// append writes events in order and gives them the next places in the log.
-func (s *Store) append(ctx context.Context, tx *sql.Tx, events ...audit.Event) error {
-	if len(events) == 0 {
-		return nil
-	}
-	var last int64
-	err := s.row(ctx, tx, "UPDATE audit_head SET sequence = sequence + $1 RETURNING sequence", len(events)).Scan(&last)
-	if err != nil {
-		return broken("taking places in the audit log", err)
-	}
-	const columns = 9
-	next := last - int64(len(events)) + 1
-	for len(events) > 0 {
-		chunk := events[:min(len(events), 1000)]
-		events = events[len(chunk):]
-		args := make([]any, 0, len(chunk)*columns)
-		for _, e := range chunk {
-			args = append(args, next, e.ID, e.OrganizationID, e.Time, e.AgentID, e.Actor.ID, string(e.Action), string(e.Outcome), e.Encode())
-			next++
-		}
-		query := "INSERT INTO audit_events (sequence, id, organization_id, time, agent_id, actor_id, action, outcome, body) VALUES " + tuples(len(chunk), columns)
-		if _, err := s.exec(ctx, tx, query, args...); err != nil {
-			return broken("appending to the audit log", err)
-		}
-	}
-	return nil
-}
-
-// tuples gives "($1,$2),($3,$4)" for two rows of two columns.
-func tuples(rows, columns int) string {
-	var b strings.Builder
-	n := 0
-	for r := range rows {
-		if r > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteByte('(')
-		for c := range columns {
-			if c > 0 {
-				b.WriteByte(',')
-			}
-			n++
-			fmt.Fprintf(&b, "$%d", n)
-		}
-		b.WriteByte(')')
-	}
-	return b.String()
 }
 
 // broken makes the fault for a database that failed while doing something.

@@ -13,7 +13,7 @@ import (
 
 // RevokeToken stores that a token is revoked, and the event.
 func (s *Store) RevokeToken(ctx context.Context, id uuid.UUID, expiresAt time.Time, event audit.Event) error {
-	return s.transact(ctx, func(tx *sql.Tx) error {
+	return s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		n, err := s.exec(ctx, tx, "INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, $2) ON CONFLICT (jti) DO NOTHING", id, expiresAt)
 		if err != nil {
 			return broken("revoking a token", err)
@@ -80,7 +80,7 @@ func (s *Store) SigningKeys(ctx context.Context) ([]keys.Stored, error) {
 // ChangeSigningKeys lets change decide on the present keys, and writes what it
 // returns.
 func (s *Store) ChangeSigningKeys(ctx context.Context, change func(current []keys.Stored) ([]keys.Stored, audit.Event, error)) error {
-	return s.transact(ctx, func(tx *sql.Tx) error {
+	return s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := s.lock(ctx, tx); err != nil {
 			return err
 		}
@@ -93,7 +93,7 @@ func (s *Store) ChangeSigningKeys(ctx context.Context, change func(current []key
 			return err
 		}
 		for _, k := range changed {
-			_, err := s.exec(ctx, tx, "INSERT INTO signing_keys ("+keyColumns+") VALUES "+tuples(1, 7)+
+			_, err := s.exec(ctx, tx, "INSERT INTO signing_keys ("+keyColumns+") VALUES ($1,$2,$3,$4,$5,$6,$7)"+
 				" ON CONFLICT (kid) DO UPDATE SET retires_at = excluded.retires_at",
 				k.KID, string(k.Alg), k.Sealed, k.PublicJWK, k.CreatedAt, k.ActivatesAt, k.RetiresAt)
 			if err != nil {

@@ -50,7 +50,7 @@ func TestTheMainJob(t *testing.T) {
 	hasher := credential.NewHasher(root, credential.HMAC, time.Now)
 	agents := agent.NewService(s, credential.NewMinter(hasher, time.Now), time.Hour, time.Now)
 	authenticator := token.NewAuthenticator(directory, hasher, s, time.Now)
-	issuer := token.NewIssuer(token.IssuerConfig{Issuer: "http://idp.test", TTL: time.Hour, Ring: ring, Log: log, Now: time.Now})
+	issuer := token.NewIssuer(token.IssuerConfig{Issuer: "http://idp.test", TTL: time.Hour, MaxTTL: time.Hour, Ring: ring, Log: log, Now: time.Now})
 	verifier, err := token.NewVerifier(token.VerifierConfig{
 		Issuer: "http://idp.test", Ring: ring, Directory: directory, Revocations: s, CacheEntries: 100, Now: time.Now,
 	})

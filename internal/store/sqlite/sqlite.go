@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -98,3 +99,16 @@ func (dialect) Retryable(error) bool { return false }
 
 // ForUpdate is not needed: there is one writer.
 func (dialect) ForUpdate() string { return "" }
+
+// Rows is a list of tuples, a parameter to each value.
+func (dialect) Rows(columns []store.Column) (query string, args []any) {
+	tuples, places := make([]string, len(columns[0].Values)), make([]string, len(columns))
+	for row := range tuples {
+		for i, c := range columns {
+			args = append(args, c.Values[row])
+			places[i] = "$" + strconv.Itoa(len(args))
+		}
+		tuples[row] = "(" + strings.Join(places, ",") + ")"
+	}
+	return "VALUES " + strings.Join(tuples, ","), args
+}

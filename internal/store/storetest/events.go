@@ -27,7 +27,8 @@ func eventReadsBack(b *bench) {
 	e.Actor = audit.Actor{Type: audit.TypeAnonymous, ID: "someone \\ else"}
 	e.RequestID, e.SourceIP = "req-1", "2001:db8::1"
 	e.Details = audit.Details{}.String("s", "🚀\n").Int("n", -9_007_199_254_740_993).Bool("b", true).Time("t", b.now()).Strings("l", []string{"", "ж"})
-	bare := audit.Event{ID: uuid.New(), Time: b.now(), OrganizationID: b.org, Action: audit.TokenIntrospected, Outcome: audit.Success}
+	now := b.now()
+	bare := audit.Event{ID: audit.NewID(now), Time: now, OrganizationID: b.org, Action: audit.TokenIntrospected, Outcome: audit.Success}
 	b.append([]audit.Record{{Event: e}, {Event: bare}})
 	for _, want := range []audit.Event{e, bare} {
 		got, err := b.store.Event(b.Context(), b.org, want.ID)
