@@ -7,12 +7,16 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/token"
 )
 
 // How often the server looks after what time or another node changes.
 const (
 	keyPoll     = 5 * time.Second
 	maintenance = time.Minute
+	// listenAgain is how soon a node listens again after Redis was lost.
+	listenAgain = 2 * time.Second
 )
 
 // Listen opens the listener that HOST and PORT name.
@@ -54,10 +58,17 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 	others.Go(func() {
 		a.every(background, maintenance, "maintaining the database", func(ctx context.Context) error { return a.store.Maintain(ctx, a.now()) })
 	})
+	others.Go(func() {
+		a.every(background, maintenance, "noting the figures of the caches", func(ctx context.Context) error { s.caches.note(ctx); return nil })
+	})
+	if a.redis != nil {
+		others.Go(func() { a.listen(background, s.directory) })
+	}
 	err = s.http.Serve(ctx, l, a.cfg.TLSCertFile, a.cfg.TLSKeyFile)
 	// Nobody asks any more: what was counted is recorded, then the record closes.
 	stop()
 	others.Wait()
+	s.caches.note(context.WithoutCancel(ctx))
 	s.log.Close()
 	committer.Wait()
 	return err
@@ -76,6 +87,24 @@ func (a *App) every(ctx context.Context, pause time.Duration, doing string, do f
 			if err := do(ctx); err != nil && ctx.Err() == nil {
 				a.logger.WarnContext(ctx, doing+" failed", "error", err)
 			}
+		}
+	}
+}
+
+// listen drops from the directory what another node says it changed, until ctx is
+// done.
+func (a *App) listen(ctx context.Context, directory *token.Directory) {
+	forget := func(keyID string) {
+		directory.Forget(keyID)
+		a.logger.DebugContext(ctx, "forgot what was changed", "keyId", keyID)
+	}
+	for ctx.Err() == nil {
+		if err := a.redis.Listen(ctx, forget); err != nil {
+			a.logger.WarnContext(ctx, "listening for changes failed", "error", err)
+		}
+		select {
+		case <-time.After(listenAgain):
+		case <-ctx.Done():
 		}
 	}
 }

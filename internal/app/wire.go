@@ -21,6 +21,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/oauth"
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
+	"git.sentryagent.ai/sentryagent-idp/internal/redis"
 	"git.sentryagent.ai/sentryagent-idp/internal/store/postgres"
 	"git.sentryagent.ai/sentryagent-idp/internal/store/sqlite"
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
@@ -43,6 +44,7 @@ type App struct {
 	cfg    *config.Config
 	logger *slog.Logger
 	store  database
+	redis  *redis.Client // nil where nodes share nothing
 	hasher *credential.Hasher
 	now    func() time.Time
 }
@@ -63,12 +65,29 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger, now func
 	if err := ring.Ensure(ctx, audit.System("agentidp")); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	shared, agents, credentials, err := share(cfg, s, now)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	hasher := credential.NewHasher(root, cfg.SecretHasher, now)
 	minter := credential.NewMinter(hasher, now)
 	return &App{
-		Agents: agent.NewService(s, minter, cfg.MaxTokenTTL, now), Credentials: credential.NewService(s, minter, now), Ring: ring,
-		cfg: cfg, logger: logger, store: s, hasher: hasher, now: now,
+		Agents: agent.NewService(agents, minter, cfg.MaxTokenTTL, now), Credentials: credential.NewService(credentials, minter, now), Ring: ring,
+		cfg: cfg, logger: logger, store: s, redis: shared, hasher: hasher, now: now,
 	}, nil
+}
+
+// share gives what nodes share, where there is Redis, and the stores: with it, they
+// tell the other nodes of changes.
+func share(cfg *config.Config, s database, now func() time.Time) (*redis.Client, agent.Store, credential.Store, error) {
+	if cfg.RedisURL.IsZero() {
+		return nil, s, s, nil
+	}
+	client, err := redis.Open(cfg.RedisURL, now)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("REDIS_URL: %w", err)
+	}
+	return client, redis.NewAgents(s, s, client), redis.NewCredentials(s, client), nil
 }
 
 // database is what the product needs of a store, whatever the engine.
@@ -107,14 +126,21 @@ func Migrate(ctx context.Context, cfg *config.Config) error {
 	return postgres.Migrate(ctx, cfg.DatabaseURL, cfg.DatabaseRole)
 }
 
-// Close closes the database.
-func (a *App) Close() error { return a.store.Close() }
+// Close closes the database, and the connection to Redis.
+func (a *App) Close() error {
+	if a.redis != nil {
+		a.redis.Close()
+	}
+	return a.store.Close()
+}
 
 // server is what serves requests for a known issuer.
 type server struct {
-	http   *httpd.Server
-	log    *audit.Log
-	folder *audit.Folder
+	http      *httpd.Server
+	log       *audit.Log
+	folder    *audit.Folder
+	directory *token.Directory
+	caches    *caches
 }
 
 // serverFor makes everything between the listener and the store.
@@ -138,7 +164,7 @@ func (a *App) serverFor(issuer, version string) (*server, error) {
 	sources, clients, budgets := a.limits()
 	oauthHandler := oauth.New(oauth.Config{
 		Issuer: issuer, Authenticator: token.NewAuthenticator(directory, a.hasher, a.store, a.now),
-		Tokens:   token.NewIssuer(token.IssuerConfig{Issuer: issuer, TTL: a.cfg.TokenTTL, Ring: a.Ring, Log: log, Now: a.now}),
+		Tokens:   token.NewIssuer(token.IssuerConfig{Issuer: issuer, TTL: a.cfg.TokenTTL, MaxTTL: a.cfg.MaxTokenTTL, Ring: a.Ring, Log: log, Now: a.now}),
 		Verifier: verifier, Revocations: a.store, Ring: a.Ring, Log: log, Denials: folder, Decider: policy.Capabilities{},
 		Organizations: tenants, Clients: clients, Tenants: budgets, Now: a.now,
 	})
@@ -146,14 +172,23 @@ func (a *App) serverFor(issuer, version string) (*server, error) {
 		Organizations: organization.NewService(a.store, a.now), Agents: a.Agents, Credentials: a.Credentials,
 		Log: log, Denials: folder, Verifier: verifier, Now: a.now,
 	})
-	health := httpd.NewHealth(version, httpd.Check{Name: "database", Probe: a.store.Ping})
+	health := httpd.NewHealth(version, a.checks()...)
 	handler := httpd.Chain(httpd.Config{
 		Logger: a.logger, TrustedProxies: a.cfg.TrustedProxies, CORSOrigins: a.cfg.CORSOrigins, Sources: sources,
 		TLS: strings.HasPrefix(issuer, "https:"), Now: a.now,
 	}, httpd.Router(routes(oauthHandler, apiHandler, health)))
 	return &server{http: httpd.NewServer(httpd.ServerConfig{
 		Handler: handler, Health: health, Delay: a.cfg.ShutdownDelay, Drain: a.cfg.ShutdownTimeout, Logger: a.logger,
-	}), log: log, folder: folder}, nil
+	}), log: log, folder: folder, directory: directory, caches: &caches{logger: a.logger, directory: directory, verifier: verifier}}, nil
+}
+
+// checks is every dependency.
+func (a *App) checks() []httpd.Check {
+	all := []httpd.Check{{Name: "database", Probe: a.store.Ping}}
+	if a.redis != nil {
+		all = append(all, httpd.Check{Name: "redis", Probe: a.redis.Ping, Optional: true})
+	}
+	return all
 }
 
 // routes is every endpoint there is.
@@ -182,6 +217,14 @@ func (a *App) limits() (sources, clients, tenants limiter) {
 	if !a.cfg.RateLimits {
 		return limit.Off{}, limit.Off{}, limit.Off{}
 	}
-	perClient := int64(a.cfg.ClientLimit)
-	return limit.New(int64(a.cfg.SourceLimit), maxBuckets, a.now), limit.New(perClient, maxBuckets, a.now), limit.New(perClient, maxBuckets, a.now)
+	return a.buckets("source", a.cfg.SourceLimit), a.buckets("client", a.cfg.ClientLimit), a.buckets("tenant", a.cfg.ClientLimit)
+}
+
+// buckets are shared between the nodes where there is Redis.
+func (a *App) buckets(name string, perMinute int) limiter {
+	local := limit.New(int64(perMinute), maxBuckets, a.now)
+	if a.redis == nil {
+		return local
+	}
+	return redis.NewBuckets(a.redis, name, int64(perMinute), local)
 }

@@ -3,10 +3,13 @@ package audit
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 )
 
 // Folder records denials without letting an attacker fill the disk: the first of
@@ -38,6 +41,9 @@ type fold struct {
 	count int64
 	last  time.Time
 	until time.Time
+	// done is closed when the first of the kind is durable, or could not be made so.
+	done chan struct{}
+	err  error
 }
 
 // Bounds on a Folder.
@@ -51,52 +57,63 @@ func NewFolder(log *Log, now func() time.Time, logger *slog.Logger) *Folder {
 	return &Folder{log: log, window: foldWindow, limit: maxFolds, now: now, logger: logger, folded: map[foldKey]*fold{}}
 }
 
-// Deny records a denial. The first of its kind is durable when Deny returns; it
-// fails with UNAVAILABLE where it could not be recorded, and then the caller must
+// Deny records a denial, and returns when the first of its kind is durable. It
+// fails with UNAVAILABLE where that could not be recorded, and then the caller must
 // not be answered as if it had been.
 func (f *Folder) Deny(ctx context.Context, e Event) error {
-	if !f.first(e) {
-		return nil
+	key, d, first := f.fold(e)
+	if !first {
+		select {
+		case <-d.done:
+			return d.err
+		case <-ctx.Done():
+			return fault.UnavailableBecause(context.Cause(ctx))
+		}
 	}
-	if err := f.log.Append(ctx, e); err != nil {
-		f.forget(e)
-		return err
+	// Who hangs up must not make the next of the kind a first one again.
+	if d.err = f.log.Append(context.WithoutCancel(ctx), d.event); d.err != nil {
+		f.forget(key, d)
 	}
-	return nil
+	close(d.done)
+	return d.err
 }
 
 func keyOf(e Event) foldKey {
 	return foldKey{organization: e.OrganizationID, agent: e.AgentID, action: e.Action, reason: e.Reason, source: e.SourceIP}
 }
 
-// first reports whether e is the first of its kind, and counts it if not.
-func (f *Folder) first(e Event) bool {
+// fold finds the kind of e and counts e, unless it is the first.
+func (f *Folder) fold(e Event) (foldKey, *fold, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := keyOf(e)
 	known := f.folded[key]
 	if known == nil && len(f.folded) >= f.limit {
-		// With so many sources at once, one kind stands for all of them.
-		key = foldKey{action: e.Action, reason: "many_sources"}
-		if known = f.folded[key]; known == nil {
-			e.SourceIP = ""
-			f.folded[key] = &fold{event: e, until: f.now().Add(f.window)}
-			return true
-		}
+		// With so many sources at once, one kind stands for all of a tenant's.
+		e.AgentID, e.Actor, e.Target.ID, e.SourceIP, e.Reason = uuid.Nil, Actor{Type: TypeAnonymous}, "", "", manySources
+		key = keyOf(e)
+		known = f.folded[key]
 	}
-	if known == nil {
-		f.folded[key] = &fold{event: e, until: f.now().Add(f.window)}
-		return true
+	if known != nil {
+		known.count++
+		known.last = e.Time
+		return key, known, false
 	}
-	known.count++
-	known.last = e.Time
-	return false
+	d := &fold{event: e, until: f.now().Add(f.window), done: make(chan struct{})}
+	f.folded[key] = d
+	return key, d, true
 }
 
-func (f *Folder) forget(e Event) {
+// manySources is the reason of the event that stands for more kinds of denial than
+// are told apart.
+const manySources = "many_sources"
+
+func (f *Folder) forget(key foldKey, d *fold) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.folded, keyOf(e))
+	if f.folded[key] == d {
+		delete(f.folded, key)
+	}
 }
 
 // Run writes what was counted whenever a window ends, until ctx is done; then it
@@ -110,18 +127,38 @@ func (f *Folder) Run(ctx context.Context) {
 			f.Flush(context.WithoutCancel(ctx), true)
 			return
 		case <-ticker.C:
-			f.Flush(ctx, false)
+			f.Flush(context.WithoutCancel(ctx), false)
 		}
 	}
 }
 
+// flushed is how many counts are handed to the log at a time, well below what its
+// queue holds.
+const flushed = 256
+
 // Flush writes the counts whose window has ended, or every count.
 func (f *Folder) Flush(ctx context.Context, all bool) {
-	for _, e := range f.due(all) {
-		if err := f.log.Append(ctx, e); err != nil {
-			f.logger.ErrorContext(ctx, "repeated denials could not be recorded", "error", err, "action", string(e.Action), "reason", e.Reason)
+	for events := range slices.Chunk(f.due(all), flushed) {
+		waiting := make([]*Pending, len(events))
+		for i, e := range events {
+			var err error
+			if waiting[i], err = f.log.Submit(Record{Event: e}); err != nil {
+				f.lost(ctx, e, err)
+			}
+		}
+		for i, p := range waiting {
+			if p == nil {
+				continue
+			}
+			if _, err := p.Wait(ctx); err != nil {
+				f.lost(ctx, events[i], err)
+			}
 		}
 	}
+}
+
+func (f *Folder) lost(ctx context.Context, e Event, err error) {
+	f.logger.ErrorContext(ctx, "repeated denials could not be recorded", "error", err, "action", string(e.Action), "reason", e.Reason)
 }
 
 func (f *Folder) due(all bool) []Event {

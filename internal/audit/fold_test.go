@@ -1,7 +1,10 @@
 package audit_test
 
 import (
+	"context"
+	"errors"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 )
 
 func denial(source string) audit.Event {
@@ -29,15 +33,91 @@ func TestRepeatedDenialsBecomeACount(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Flush(t.Context(), true)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var bodies []string
-	for _, b := range s.batches {
-		for _, r := range b {
-			bodies = append(bodies, string(r.Event.Encode()))
-		}
-	}
+	bodies := s.bodies()
 	if len(bodies) != 3 || !strings.Contains(strings.Join(bodies, ""), `"repeated":999`) {
 		t.Errorf("1001 denials from two sources left %d events, want the two first ones and one that counts 999: %v", len(bodies), bodies)
+	}
+}
+
+// bodies gives every event that was written, in canonical bytes.
+func (f *fakeStore) bodies() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []string
+	for _, b := range f.batches {
+		for _, r := range b {
+			all = append(all, string(r.Event.Encode()))
+		}
+	}
+	return all
+}
+
+// TestHangingUpDoesNotDefeatTheFolding: who goes away before the first of a kind is
+// durable must not make the next one a first one.
+func TestHangingUpDoesNotDefeatTheFolding(t *testing.T) {
+	s := &fakeStore{}
+	f := audit.NewFolder(running(t, s, audit.Config{}), time.Now, slog.New(slog.DiscardHandler))
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 {
+		_ = f.Deny(gone, denial("192.0.2.1")) // nobody is there to be answered
+	}
+	f.Flush(t.Context(), true)
+	if bodies := s.bodies(); len(bodies) != 2 || !strings.Contains(bodies[1], `"repeated":99`) {
+		t.Errorf("100 denials of one kind left %d events: %v", len(bodies), bodies)
+	}
+}
+
+// TestNoDenialIsAnsweredBeforeItsKindIsDurable holds the first one up: the second
+// must wait for it, and fail with it.
+func TestNoDenialIsAnsweredBeforeItsKindIsDurable(t *testing.T) {
+	s := &fakeStore{gate: make(chan struct{}), err: errors.New("the disk is full")}
+	f := audit.NewFolder(running(t, s, audit.Config{}), time.Now, slog.New(slog.DiscardHandler))
+	answers := make(chan error, 2)
+	for range 2 {
+		go func() { answers <- f.Deny(t.Context(), denial("192.0.2.1")) }()
+	}
+	select {
+	case err := <-answers:
+		t.Fatalf("a denial was answered with %v while nothing was durable", err)
+	case s.gate <- struct{}{}:
+	}
+	close(s.gate)
+	for range 2 {
+		if err := <-answers; !fault.Is(err, fault.CodeUnavailable) {
+			t.Errorf("a denial that was not recorded: %v, want UNAVAILABLE", err)
+		}
+	}
+}
+
+// TestTooManyKindsStayWithinTheirTenant fills the folder: what follows is counted
+// for its own organization, without an agent or a source that others have.
+func TestTooManyKindsStayWithinTheirTenant(t *testing.T) {
+	s := &fakeStore{}
+	f := audit.NewFolder(running(t, s, audit.Config{}), time.Now, slog.New(slog.DiscardHandler))
+	tenants := [2]uuid.UUID{uuid.New(), uuid.New()}
+	for i := range 10_000 {
+		if err := f.Deny(t.Context(), denial("2001:db8::"+strconv.FormatInt(int64(i), 16))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := len(s.bodies())
+	for n := range 20 {
+		tenant := tenants[n%2]
+		e := audit.Origin{SourceIP: "192.0.2.9"}.Event(time.Now(), tenant, audit.TokenDenied, audit.Target{Type: audit.TypeAgent, ID: "victim"}).
+			About(uuid.New()).Deny("agent_suspended")
+		if err := f.Deny(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Flush(t.Context(), true)
+	after := s.bodies()[before:]
+	if len(after) != 4 {
+		t.Fatalf("20 denials of two tenants became %d events, want the first and a count for each: %v", len(after), after)
+	}
+	for _, body := range after {
+		if strings.Contains(body, "victim") || strings.Contains(body, "192.0.2.9") || !strings.Contains(body, "many_sources") {
+			t.Errorf("the event of many speaks of one: %s", body)
+		}
 	}
 }

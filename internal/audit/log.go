@@ -85,6 +85,7 @@ type Log struct {
 	cfg      Config
 	queue    chan *Pending
 	expected atomic.Int64
+	idle     chan struct{} // says that nobody is expected any more
 	mu       sync.RWMutex
 	closed   bool
 }
@@ -111,7 +112,7 @@ func NewLog(store Store, cfg Config) *Log {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 10 * time.Second
 	}
-	return &Log{store: store, cfg: cfg, queue: make(chan *Pending, cfg.Queue)}
+	return &Log{store: store, cfg: cfg, queue: make(chan *Pending, cfg.Queue), idle: make(chan struct{}, 1)}
 }
 
 // Announce tells the committer that a record is on its way, so that it may wait
@@ -119,7 +120,14 @@ func NewLog(store Store, cfg Config) *Log {
 // been submitted or will not come; calling it again does nothing.
 func (l *Log) Announce() (arrived func()) {
 	l.expected.Add(1)
-	return sync.OnceFunc(func() { l.expected.Add(-1) })
+	return sync.OnceFunc(func() {
+		if l.expected.Add(-1) == 0 {
+			select {
+			case l.idle <- struct{}{}:
+			default:
+			}
+		}
+	})
 }
 
 // Submit queues a record and returns at once, so that the caller can work while
@@ -218,6 +226,7 @@ func (l *Log) gather(first *Pending) []*Pending {
 				return batch
 			}
 			batch = append(batch, p)
+		case <-l.idle: // look again
 		case <-linger:
 			return batch
 		}

@@ -165,3 +165,19 @@ func TestIDsCarryMicroseconds(t *testing.T) {
 		t.Errorf("%s made a microsecond later sorts before %s", later, id)
 	}
 }
+
+// TestNobodyLeftToWaitForEndsTheWait: when the last announced neighbour leaves, the
+// committer commits at once, however long it might linger.
+func TestNobodyLeftToWaitForEndsTheWait(t *testing.T) {
+	s := &fakeStore{}
+	l := running(t, s, audit.Config{Linger: time.Hour})
+	arrived := l.Announce()
+	p, err := l.Submit(audit.Record{Event: event("")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrived()
+	if _, err := p.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -26,8 +26,10 @@ type Config struct {
 	Port       int
 	DataDir    string
 	// DatabaseURL may hold a password.
-	DatabaseURL        secret.Value
-	DatabaseRole       string
+	DatabaseURL  secret.Value
+	DatabaseRole string
+	// RedisURL may hold a password; it is zero where nodes share nothing.
+	RedisURL           secret.Value
 	RootSecret         secret.Value
 	RootSecretPrevious secret.Value
 	SecretHasher       credential.Mode

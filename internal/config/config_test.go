@@ -75,12 +75,12 @@ func TestTheDefaultsAreWhatTheTableSays(t *testing.T) {
 
 func TestEverySettingIsRead(t *testing.T) {
 	c := mustLoad(t, production(
-		"HOST=10.1.2.3", "PORT=8443", "DATA_DIR=/data", "DATABASE_URL=sqlite:/db", "JWT_SECRET_PREVIOUS="+good+"!", "JWT_ALG=EdDSA",
+		"HOST=10.1.2.3", "PORT=8443", "DATA_DIR=/data", "DATABASE_URL=sqlite:/db", "REDIS_URL=rediss://:p@h", "JWT_SECRET_PREVIOUS="+good+"!", "JWT_ALG=EdDSA",
 		"SECRET_HASHER=hmac", "TOKEN_TTL=15m", "TOKEN_TTL_MAX=2h", "AUDIT_RETENTION_DAYS=7", "RATE_LIMIT=off", "RATE_LIMIT_SOURCE=1",
 		"RATE_LIMIT_CLIENT=2", "CACHE_ENTRIES=300", "CORS_ORIGINS=https://a.example, http://localhost:5173", "TLS_CERT_FILE=c", "TLS_KEY_FILE=k",
 		"TRUSTED_PROXIES=10.0.0.0/8,192.0.2.1,fd00::/8", "LOG_LEVEL=debug", "SHUTDOWN_DELAY=5s", "SHUTDOWN_TIMEOUT=1m",
 	)...)
-	want := "&{Production:true Host:10.1.2.3 Port:8443 DataDir:/data DatabaseURL:[hidden] DatabaseRole: RootSecret:[hidden] RootSecretPrevious:[hidden] " +
+	want := "&{Production:true Host:10.1.2.3 Port:8443 DataDir:/data DatabaseURL:[hidden] DatabaseRole: RedisURL:[hidden] RootSecret:[hidden] RootSecretPrevious:[hidden] " +
 		"SecretHasher:hmac Issuer:https://idp.example.com Alg:EdDSA TokenTTL:15m0s MaxTokenTTL:2h0m0s AuditRetentionDays:7 RateLimits:false " +
 		"SourceLimit:1 ClientLimit:2 CacheEntries:300 CORSOrigins:[https://a.example http://localhost:5173] TLSCertFile:c TLSKeyFile:k " +
 		"TrustedProxies:[10.0.0.0/8 192.0.2.1/32 fd00::/8] LogLevel:DEBUG ShutdownDelay:5s ShutdownTimeout:1m0s}"
@@ -132,6 +132,7 @@ func TestABadValueIsRefusedWithTheSettingAndTheRule(t *testing.T) {
 		"PORT":                 {"must be a whole number from 0 to 65535", []string{"-1", "65536", "http", "80.5"}},
 		"DATABASE_ROLE":        {"must be at most 63", []string{"Robert'); DROP TABLE agents", strings.Repeat("a", 64)}},
 		"DATABASE_URL":         {"must be sqlite:PATH or postgres://", []string{"sqlite:", "mysql://u:SECRETMARKER@h/db", "/db"}},
+		"REDIS_URL":            {"must be redis://", []string{"redis://", "localhost", "http://u:SECRETMARKER@h", "redis+other://u:SECRETMARKER@h", "+cluster://h"}},
 		"JWT_SECRET":           {"must have at least 32 bytes", []string{"SECRETMARKER", strings.Repeat("ab", 15) + "a"}},
 		"JWT_SECRET_PREVIOUS":  {"must have at least 32 bytes", []string{"SECRETMARKER"}},
 		"JWT_ISSUER":           {"must", []string{"idp", "ftp://idp", "https://", "https://idp/", "https://idp?a", "https://idp#a", "https://u:p@idp", "://"}},

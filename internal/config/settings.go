@@ -45,6 +45,7 @@ func Settings() []Setting {
 		{Name: "DATA_DIR", Default: "./agentidp-data", Meaning: "folder of the embedded database and of the secret made for it", read: func(c *Config, s string) error { c.DataDir = s; return nil }},
 		{Name: "DATABASE_URL", DefaultNote: "sqlite:DATA_DIR/agentidp.db", Meaning: "database: sqlite:PATH, or postgres://USER:PASSWORD@HOST:PORT/NAME, with several hosts separated by commas", Secret: true, read: readDatabase},
 		{Name: "DATABASE_ROLE", Meaning: "role the server works as in PostgreSQL; migrate, run as the owner, grants it what it needs", read: readRole},
+		{Name: "REDIS_URL", DefaultNote: "none, each node for itself", Meaning: "Redis by which nodes share rate limits and news of changes: redis://USER:PASSWORD@HOST:PORT/NUMBER, rediss:// for TLS, redis+cluster://HOST,HOST or redis+sentinel://HOST,HOST/MASTER", Secret: true, NoFlag: true, read: readRedis},
 		{Name: "JWT_SECRET", DefaultNote: "made in DATA_DIR", Meaning: "root secret of at least 32 bytes; the server's other keys are derived from it", Secret: true, NoFlag: true, read: func(c *Config, s string) error { c.RootSecret = secret.New(s); return nil }},
 		{Name: "JWT_SECRET_PREVIOUS", Meaning: "the root secret before, while it is being changed", Secret: true, NoFlag: true, read: func(c *Config, s string) error { c.RootSecretPrevious = secret.New(s); return nil }},
 		{Name: "JWT_ISSUER", DefaultNote: "http://localhost:PORT", Meaning: "URL that clients reach the server by, without a trailing slash; the iss claim", read: func(c *Config, s string) error { c.Issuer = s; return nil }},
@@ -120,6 +121,17 @@ func readDatabase(c *Config, s string) error {
 		return nil
 	}
 	return errors.New("must be sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME")
+}
+
+// readRedis knows the schemes; the rest is read where the connection is made.
+func readRedis(c *Config, s string) error {
+	c.RedisURL = secret.New(s)
+	scheme, hosts, _ := strings.Cut(s, "://")
+	plain := strings.TrimSuffix(strings.TrimSuffix(scheme, "+cluster"), "+sentinel")
+	if s == "" || hosts != "" && (plain == "redis" || plain == "rediss") {
+		return nil
+	}
+	return errors.New("must be redis://USER:PASSWORD@HOST:PORT/NUMBER, rediss:// for TLS, redis+cluster://HOST,HOST or redis+sentinel://HOST,HOST/MASTER")
 }
 
 func readRole(c *Config, s string) error {

@@ -53,7 +53,12 @@ func Chain(cfg Config, inner http.Handler) http.Handler {
 	return inner
 }
 
-// identify gives the request an id and finds out where it comes from.
+// requestTimeout ends what a handler waits for, before its answer could no longer
+// be written.
+const requestTimeout = writeTimeout - 5*time.Second
+
+// identify gives the request an id and a deadline, and finds out where it comes
+// from.
 func (cfg Config) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get("X-Request-Id")
@@ -62,7 +67,9 @@ func (cfg Config) identify(next http.Handler) http.Handler {
 		}
 		w.Header().Set("X-Request-Id", id)
 		info := &request.Info{ID: id, Source: cfg.source(r)}
-		next.ServeHTTP(w, r.WithContext(request.With(r.Context(), info)))
+		ctx, cancel := context.WithTimeout(request.With(r.Context(), info), requestTimeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
@@ -150,7 +157,7 @@ func (cfg Config) logLine(next http.Handler) http.Handler {
 			attrs := []slog.Attr{
 				slog.String("requestId", info.ID), slog.String("method", r.Method), slog.String("route", r.Pattern),
 				slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.String("source", info.SourceIP()),
-				slog.Duration("duration", cfg.Now().Sub(started)),
+				slog.Int64("durationMicros", cfg.Now().Sub(started).Microseconds()),
 			}
 			if aborted {
 				attrs = append(attrs, slog.Bool("aborted", true))

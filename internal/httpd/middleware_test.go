@@ -94,8 +94,8 @@ func TestTheLogLineSaysWhatHappened(t *testing.T) {
 					t.Errorf("%s = %v, want %v", key, line[key], want)
 				}
 			}
-			if d, ok := line["duration"].(float64); !ok || d <= 0 {
-				t.Errorf("duration = %v, want how long it took", line["duration"])
+			if d, ok := line["durationMicros"].(float64); !ok || d <= 0 {
+				t.Errorf("duration = %v, want how long it took", line["durationMicros"])
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/secret"
+	"git.sentryagent.ai/sentryagent-idp/internal/token"
 )
 
 // maxHeader bounds an Authorization header, in bytes.
@@ -19,7 +20,8 @@ type presented struct {
 }
 
 // readClient reads a client's id and secret from the header or the body
-// (RFC 6749 §2.3.1), never from both.
+// (RFC 6749 §2.3.1), never from both. It fails with *token.Denial where there are
+// none.
 func readClient(r *http.Request, f form) (presented, error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) > 1 {
@@ -27,13 +29,13 @@ func readClient(r *http.Request, f form) (presented, error) {
 	}
 	if len(headers) == 0 {
 		if f.get("client_id") == "" || f.get("client_secret") == "" {
-			return presented{}, invalidClient()
+			return presented{}, &token.Denial{Reason: token.ReasonNoCredentials}
 		}
 		return presented{clientID: f.get("client_id"), secret: secret.New(f.get("client_secret"))}, nil
 	}
 	p, ok := parseBasic(headers[0])
 	if !ok {
-		return presented{}, invalidClient()
+		return presented{}, &token.Denial{Reason: token.ReasonNoCredentials}
 	}
 	if f.get("client_secret") != "" || f.get("client_assertion") != "" {
 		return presented{}, invalidRequest("the client authenticates in more than one way")
@@ -76,6 +78,6 @@ func readBearer(r *http.Request) (string, bool) {
 	if len(headers) != 1 || len(headers[0]) > maxHeader {
 		return "", false
 	}
-	scheme, token, ok := strings.Cut(headers[0], " ")
-	return token, ok && strings.EqualFold(scheme, "Bearer") && token != ""
+	scheme, raw, ok := strings.Cut(headers[0], " ")
+	return raw, ok && strings.EqualFold(scheme, "Bearer") && raw != ""
 }

@@ -56,6 +56,9 @@ func parseForm(body string) (form, error) {
 		if err != nil || !clean(name) || !clean(value) {
 			return form{}, invalidRequest("a parameter is not well-formed")
 		}
+		if value == "" {
+			continue // it counts as omitted (RFC 6749 §3.2)
+		}
 		if name == "resource" {
 			f.resources = append(f.resources, value)
 			continue
@@ -76,5 +79,5 @@ func clean(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
 }
 
-// get gives a parameter; an empty value counts as absent (RFC 6749 §3.2).
+// get gives a parameter, empty where it is absent.
 func (f form) get(name string) string { return f.values[name] }

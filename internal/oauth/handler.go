@@ -127,16 +127,16 @@ type errorBody struct {
 	Description string `json:"error_description"`
 }
 
-// authenticate tells which client calls, and records it where it is refused.
-func (h *Handler) authenticate(ctx context.Context, p presented, action audit.Action,
+// authenticate tells which client calls.
+func (h *Handler) authenticate(ctx context.Context, p presented,
 	check func(ctx context.Context, clientID string, presented secret.Value, source string) (*token.Entry, error),
 ) (*token.Entry, error) {
-	e, err := check(ctx, p.clientID, p.secret, request.From(ctx).SourceIP())
-	if err != nil {
-		return nil, h.denied(ctx, action, p.clientID, err)
-	}
+	return check(ctx, p.clientID, p.secret, request.From(ctx).SourceIP())
+}
+
+// noteClient puts the client into the log line.
+func noteClient(ctx context.Context, e *token.Entry) {
 	request.Note(ctx, slog.String("agent", e.Agent.ID.String()), slog.String("organization", e.Agent.OrganizationID.String()))
-	return e, nil
 }
 
 // denied records why a client was refused, and gives the error to answer with:
@@ -149,6 +149,7 @@ func (h *Handler) denied(ctx context.Context, action audit.Action, clientID stri
 	request.Note(ctx, slog.String("denied", denial.Reason))
 	tenant, about := organization.DefaultID(), uuid.Nil
 	if denial.Entry != nil {
+		noteClient(ctx, denial.Entry)
 		tenant, about = denial.Entry.Agent.OrganizationID, denial.Entry.Agent.ID
 	}
 	event := request.Origin(ctx).Event(h.cfg.Now(), tenant, action, audit.Target{Type: audit.TypeAgent, ID: claimed(clientID)}).

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
 	"git.sentryagent.ai/sentryagent-idp/internal/request"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
@@ -25,12 +26,13 @@ func (h *Handler) caller(ctx context.Context, r *http.Request, f form, needed st
 	if !ok {
 		p, err := readClient(r, f)
 		if err != nil {
-			return policy.Caller{}, false, err
+			return policy.Caller{}, false, h.denied(ctx, audit.AuthorizationDenied, "", err)
 		}
-		e, err := h.authenticate(ctx, p, audit.AuthorizationDenied, h.cfg.Authenticator.AuthenticateNow)
+		e, err := h.authenticate(ctx, p, h.cfg.Authenticator.AuthenticateNow)
 		if err != nil {
-			return policy.Caller{}, false, err
+			return policy.Caller{}, false, h.denied(ctx, audit.AuthorizationDenied, p.clientID, err)
 		}
+		noteClient(ctx, e)
 		origin := request.Origin(ctx)
 		origin.Actor = audit.Actor{Type: audit.TypeAgent, ID: e.Agent.ID.String()}
 		return policy.Caller{Origin: origin, AgentID: e.Agent.ID, OrganizationID: e.Agent.OrganizationID}, true, nil
@@ -39,6 +41,13 @@ func (h *Handler) caller(ctx context.Context, r *http.Request, f form, needed st
 		return policy.Caller{}, false, invalidRequest("the client authenticates in more than one way")
 	}
 	by, err = h.cfg.Verifier.Caller(ctx, raw, request.Origin(ctx))
+	if errors.Is(err, token.ErrInactive) {
+		event := request.Origin(ctx).Event(h.cfg.Now(), organization.DefaultID(), audit.AuthorizationDenied, audit.Target{Type: audit.TypeRequest, ID: r.URL.Path}).
+			Deny("invalid_token")
+		if failed := h.cfg.Denials.Deny(ctx, event); failed != nil {
+			err = failed
+		}
+	}
 	if err != nil {
 		return policy.Caller{}, false, err
 	}
@@ -56,8 +65,8 @@ func (h *Handler) caller(ctx context.Context, r *http.Request, f form, needed st
 
 // subject gives the token a request is about, nil where it does not hold or is of
 // another organization: to the caller there is no difference (RFC 7662 §2.2).
-func (h *Handler) subject(ctx context.Context, by policy.Caller, raw string) (*token.Token, error) {
-	t, err := h.cfg.Verifier.Verify(ctx, raw)
+func subject(ctx context.Context, by policy.Caller, raw string, verify verification) (*token.Token, error) {
+	t, err := verify(ctx, raw)
 	if errors.Is(err, token.ErrInactive) {
 		return nil, nil
 	}
@@ -70,9 +79,12 @@ func (h *Handler) subject(ctx context.Context, by policy.Caller, raw string) (*t
 	return t, nil
 }
 
+// verification is how much of a token must hold.
+type verification func(ctx context.Context, raw string) (*token.Token, error)
+
 // about is what both endpoints begin with: who calls, as a client or not, and the
 // token that the request is about.
-func (h *Handler) about(ctx context.Context, r *http.Request, f form, needed string) (by policy.Caller, client bool, t *token.Token, err error) {
+func (h *Handler) about(ctx context.Context, r *http.Request, f form, needed string, verify verification) (by policy.Caller, client bool, t *token.Token, err error) {
 	if by, client, err = h.caller(ctx, r, f, needed); err != nil {
 		return by, client, nil, err
 	}
@@ -80,7 +92,7 @@ func (h *Handler) about(ctx context.Context, r *http.Request, f form, needed str
 	if raw == "" {
 		return by, client, nil, invalidRequest("token is missing")
 	}
-	t, err = h.subject(ctx, by, raw)
+	t, err = subject(ctx, by, raw, verify)
 	return by, client, t, err
 }
 
@@ -105,7 +117,7 @@ type introspection struct {
 
 // introspect is the introspection endpoint (RFC 7662).
 func (h *Handler) introspect(ctx context.Context, r *http.Request, f form) (answer, error) {
-	by, _, t, err := h.about(ctx, r, f, scope.TokensIntrospect)
+	by, _, t, err := h.about(ctx, r, f, scope.TokensIntrospect, h.cfg.Verifier.Verify)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +153,8 @@ func (h *Handler) recordIntrospection(ctx context.Context, by policy.Caller, t *
 // caller with tokens:revoke any of its organization's; whatever else is presented
 // is answered alike and has no effect.
 func (h *Handler) revoke(ctx context.Context, r *http.Request, f form) (answer, error) {
-	by, client, t, err := h.about(ctx, r, f, scope.TokensRevoke)
+	// A token that does not hold at this moment may hold again: it can be revoked.
+	by, client, t, err := h.about(ctx, r, f, scope.TokensRevoke, h.cfg.Verifier.Signed)
 	if err != nil {
 		return nil, err
 	}

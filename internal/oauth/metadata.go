@@ -38,7 +38,7 @@ func (h *Handler) metadata(w http.ResponseWriter, r *http.Request) {
 		Issuer: issuer, TokenEndpoint: issuer + "/oauth2/token", IntrospectionEndpoint: issuer + "/oauth2/introspect",
 		RevocationEndpoint: issuer + "/oauth2/revoke", JWKSURI: issuer + "/.well-known/jwks.json",
 		GrantTypes: []string{"client_credentials"}, ResponseTypes: []string{}, TokenAuthMethods: methods,
-		IntrospectionAuthMethods: append(methods, "bearer"), RevocationAuthMethods: append(methods, "bearer"),
+		IntrospectionAuthMethods: append(methods, "Bearer"), RevocationAuthMethods: methods,
 		ServiceDocumentation: issuer + "/api-docs", SubjectTypes: []string{"public"}, IDTokenAlgs: h.cfg.Ring.Algs(),
 	})
 }

@@ -20,6 +20,13 @@ func TestFormsAreReadStrictly(t *testing.T) {
 	}
 }
 
+func TestAnEmptyParameterCountsAsLeftOut(t *testing.T) {
+	f, err := parseForm("scope=&scope=a:b&resource=&audience=")
+	if err != nil || f.get("scope") != "a:b" || len(f.resources) != 0 {
+		t.Errorf("parseForm = %+v, %v", f, err)
+	}
+}
+
 func TestBasicHeader(t *testing.T) {
 	basic := func(s string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(s)) }
 	p, ok := parseBasic(basic("cl%20ient:s%3Acret"))

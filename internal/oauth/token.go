@@ -50,21 +50,22 @@ func (h *Handler) token(ctx context.Context, r *http.Request, f form) (answer, e
 	if err != nil {
 		return nil, err
 	}
-	p, err := readClient(r, f)
-	if err != nil {
-		return nil, err
-	}
 	audience, err := f.audience()
 	if err != nil {
 		return nil, err
 	}
+	p, err := readClient(r, f)
+	if err != nil {
+		arrived()
+		return nil, h.denied(ctx, audit.TokenDenied, "", err)
+	}
 	check := h.cfg.Authenticator.Authenticate
 	for attempt := range maxAttempts {
-		client, err := h.authenticate(ctx, p, audit.TokenDenied, check)
+		client, err := h.authenticate(ctx, p, check)
 		if err != nil {
-			return nil, err
+			arrived()
+			return nil, h.denied(ctx, audit.TokenDenied, p.clientID, err)
 		}
-		check = h.cfg.Authenticator.AuthenticateAfresh
 		if attempt == 0 {
 			if err := h.limited(ctx, client); err != nil {
 				return nil, err
@@ -74,14 +75,13 @@ func (h *Handler) token(ctx context.Context, r *http.Request, f form) (answer, e
 		if err != nil {
 			return nil, err
 		}
-		if !decision.Allowed && attempt == 0 {
-			continue // what is remembered of the agent may be out of date
-		}
+		check = h.cfg.Authenticator.AuthenticateAfresh
 		if !decision.Allowed {
-			if err := h.refuse(ctx, client, audit.TokenDenied, "invalid_scope", audit.Details{}.String("asked", f.get("scope"))); err != nil {
-				return nil, err
+			if attempt == 0 {
+				continue // what is remembered of the agent may be out of date
 			}
-			return nil, invalidScope(decision.Reason)
+			arrived()
+			return nil, h.outOfScope(ctx, client, f.get("scope"), decision.Reason)
 		}
 		issued, err := h.cfg.Tokens.Issue(ctx, token.Grant{
 			Entry: client, Scope: decision.Scope, Audience: audience, Origin: request.Origin(ctx), Submitted: arrived,
@@ -92,6 +92,7 @@ func (h *Handler) token(ctx context.Context, r *http.Request, f form) (answer, e
 		if err != nil {
 			return nil, err
 		}
+		noteClient(ctx, client)
 		return func(w http.ResponseWriter, r *http.Request) {
 			wire.JSON(w, r, http.StatusOK, tokenBody{
 				AccessToken: issued.Token, TokenType: "Bearer", ExpiresIn: int64(issued.ExpiresIn / time.Second), Scope: issued.Scope.String(),
@@ -99,6 +100,16 @@ func (h *Handler) token(ctx context.Context, r *http.Request, f form) (answer, e
 		}, nil
 	}
 	return nil, fault.UnavailableBecause(errors.New("the agent changes faster than a token can be issued"))
+}
+
+// outOfScope records that a client asked for what it may not have, and gives the
+// refusal.
+func (h *Handler) outOfScope(ctx context.Context, client *token.Entry, asked, reason string) error {
+	noteClient(ctx, client)
+	if err := h.refuse(ctx, client, audit.TokenDenied, "invalid_scope", audit.Details{}.String("asked", asked)); err != nil {
+		return err
+	}
+	return invalidScope(reason)
 }
 
 type tokenBody struct {

@@ -26,7 +26,9 @@ func (d *Denial) Error() string { return "client authentication failed: " + d.Re
 
 // The reasons for a denial, as the audit log names them.
 const (
+	ReasonNoCredentials     = "no_credentials"
 	ReasonUnknownClient     = "unknown_client"
+	ReasonWrongClient       = "wrong_client" // the secret is right, and another agent's
 	ReasonMalformedSecret   = "malformed_secret"
 	ReasonWrongSecret       = "wrong_secret"
 	ReasonCredentialExpired = "credential_expired"
@@ -109,7 +111,7 @@ func (a *Authenticator) authenticate(ctx context.Context, clientID string, prese
 		return nil, &Denial{Reason: ReasonWrongSecret, Entry: e}
 	}
 	if e.Agent.ID.String() != clientID {
-		return nil, &Denial{Reason: ReasonUnknownClient}
+		return nil, &Denial{Reason: ReasonWrongClient, Entry: e}
 	}
 	if renewed != nil {
 		if err := a.verifiers.SaveVerifier(ctx, e.Credential.ID, *renewed); err != nil {

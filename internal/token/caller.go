@@ -2,21 +2,20 @@ package token
 
 import (
 	"context"
-	"slices"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
 )
 
 // Caller gives who presents the token to the product's own interfaces. Only a
-// token made for the issuer itself counts: one made for another service must not
-// be replayed here by that service. It fails as Verify does.
+// token made for the issuer and nobody else counts: one that another service gets
+// to see must not be replayed here by that service. It fails as Verify does.
 func (v *Verifier) Caller(ctx context.Context, raw string, origin audit.Origin) (policy.Caller, error) {
 	t, err := v.Verify(ctx, raw)
 	if err != nil {
 		return policy.Caller{}, err
 	}
-	if !slices.Contains(t.Audience, v.cfg.Issuer) {
+	if len(t.Audience) != 1 || t.Audience[0] != v.cfg.Issuer {
 		return policy.Caller{}, ErrInactive
 	}
 	origin.Actor = audit.Actor{Type: audit.TypeAgent, ID: t.AgentID.String()}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/maypok86/otter/v2"
@@ -65,6 +66,7 @@ type Directory struct {
 	byKeyID      *otter.Cache[string, *Entry]
 	byCredential *otter.Cache[uuid.UUID, *Entry]
 	counter      sharedRead
+	tally        tally
 }
 
 // NewDirectory makes a directory that keeps at most size entries of each kind.
@@ -83,7 +85,8 @@ func NewDirectory(source Source, size int) (*Directory, error) {
 // Cached gives the entry of a key id as it is remembered, or reads it. It may be
 // out of date: what is decided on it is checked when it is committed.
 func (d *Directory) Cached(ctx context.Context, keyID string) (e *Entry, fresh bool, err error) {
-	if e, ok := d.byKeyID.GetIfPresent(keyID); ok {
+	e, ok := d.byKeyID.GetIfPresent(keyID)
+	if d.tally.note(ok) {
 		return e, false, nil
 	}
 	e, err = d.Read(ctx, keyID)
@@ -101,12 +104,20 @@ func (d *Directory) Read(ctx context.Context, keyID string) (*Entry, error) {
 }
 
 // Forget drops the entry of a key id.
-func (d *Directory) Forget(keyID string) { d.byKeyID.Invalidate(keyID) }
+func (d *Directory) Forget(keyID string) {
+	if e, ok := d.byKeyID.Invalidate(keyID); ok {
+		d.byCredential.Invalidate(e.Credential.ID)
+	}
+}
+
+// Stats tells how often an entry was remembered, and as new as it had to be.
+func (d *Directory) Stats() Stats { return d.tally.stats() }
 
 // Current gives the entry of a credential as it is at the counter, which the
 // caller has read after its own request began.
 func (d *Directory) Current(ctx context.Context, credentialID uuid.UUID, counter int64) (*Entry, error) {
-	if e, ok := d.byCredential.GetIfPresent(credentialID); ok && e.counter.Load() >= counter {
+	e, ok := d.byCredential.GetIfPresent(credentialID)
+	if d.tally.note(ok && e.counter.Load() >= counter) {
 		return e, nil
 	}
 	e, err := d.source.EntryByCredential(ctx, credentialID)
@@ -167,7 +178,16 @@ func (s *sharedRead) serve(ctx context.Context) {
 			return
 		}
 		s.mu.Unlock()
-		current.value, current.err = s.read(ctx)
+		current.value, current.err = s.once(ctx)
 		close(current.done)
 	}
+}
+
+// readTimeout bounds one read of the counter: everybody waits for it.
+const readTimeout = 5 * time.Second
+
+func (s *sharedRead) once(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return s.read(ctx)
 }

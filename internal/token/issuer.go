@@ -37,10 +37,12 @@ type IssuerConfig struct {
 	// Issuer is the iss claim and the default audience, without a trailing slash.
 	Issuer string
 	// TTL is the lifetime where the agent has none of its own.
-	TTL  time.Duration
-	Ring *keys.Ring
-	Log  *audit.Log
-	Now  func() time.Time
+	TTL time.Duration
+	// MaxTTL bounds every lifetime: keys retire so long after they last signed.
+	MaxTTL time.Duration
+	Ring   *keys.Ring
+	Log    *audit.Log
+	Now    func() time.Time
 }
 
 // Issuer makes access tokens (RFC 9068).
@@ -69,6 +71,7 @@ func (i *Issuer) Issue(ctx context.Context, g Grant) (Issued, error) {
 	if g.Entry.Agent.TokenTTL != 0 {
 		ttl = g.Entry.Agent.TokenTTL
 	}
+	ttl = min(ttl, i.cfg.MaxTTL)
 	if len(g.Audience) == 0 {
 		g.Audience = []string{i.cfg.Issuer}
 	}

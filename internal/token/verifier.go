@@ -67,6 +67,7 @@ type VerifierConfig struct {
 type Verifier struct {
 	cfg    VerifierConfig
 	signed *otter.Cache[[sha256.Size]byte, *verified]
+	tally  tally
 }
 
 // verified is a token whose signature is good, and the change counter at which
@@ -86,28 +87,16 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 }
 
 // Verify gives a token that is ours, in its time, not revoked, of an active agent
-// that still has the capabilities, and of a credential that was not revoked. It fails with ErrInactive, or
-// with UNAVAILABLE where the state could not be read.
+// that still has the capabilities, and of a credential that was not revoked. It
+// fails with ErrInactive, or with UNAVAILABLE where the state could not be read.
 func (v *Verifier) Verify(ctx context.Context, raw string) (*Token, error) {
-	if len(raw) > MaxLength {
-		return nil, ErrInactive
-	}
 	counter, err := v.cfg.Directory.Counter(ctx)
 	if err != nil {
 		return nil, fault.UnavailableBecause(err)
 	}
-	key := sha256.Sum256([]byte(raw))
-	known, ok := v.signed.GetIfPresent(key)
-	if !ok {
-		t, err := v.parse(ctx, raw)
-		if err != nil {
-			return nil, err
-		}
-		known = &verified{Token: *t, counter: -1}
-	}
-	now := v.cfg.Now()
-	if now.Unix() >= known.ExpiresAt || now.Unix() < known.NotBefore-clockSkew {
-		return nil, ErrInactive
+	known, key, err := v.known(ctx, raw)
+	if err != nil {
+		return nil, err
 	}
 	if known.counter != counter {
 		if err := v.holds(ctx, &known.Token, counter); err != nil {
@@ -119,6 +108,40 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Token, error) {
 	t := known.Token
 	return &t, nil
 }
+
+// Signed gives a token that is ours and in its time, whatever has become of its
+// agent: enough to revoke it. It fails as Verify does.
+func (v *Verifier) Signed(ctx context.Context, raw string) (*Token, error) {
+	known, _, err := v.known(ctx, raw)
+	if err != nil {
+		return nil, err
+	}
+	t := known.Token
+	return &t, nil
+}
+
+// known gives a token whose signature is good and whose time it is.
+func (v *Verifier) known(ctx context.Context, raw string) (*verified, [sha256.Size]byte, error) {
+	if len(raw) > MaxLength {
+		return nil, [sha256.Size]byte{}, ErrInactive
+	}
+	key := sha256.Sum256([]byte(raw))
+	known, ok := v.signed.GetIfPresent(key)
+	if !v.tally.note(ok) {
+		t, err := v.parse(ctx, raw)
+		if err != nil {
+			return nil, key, err
+		}
+		known = &verified{Token: *t, counter: -1}
+	}
+	if now := v.cfg.Now().Unix(); now >= known.ExpiresAt || now < known.NotBefore-clockSkew {
+		return nil, key, ErrInactive
+	}
+	return known, key, nil
+}
+
+// Stats tells how often a signature was remembered as good.
+func (v *Verifier) Stats() Stats { return v.tally.stats() }
 
 // clockSkew is how many seconds another node's clock may be ahead.
 const clockSkew = 5
