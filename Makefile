@@ -19,6 +19,7 @@ run: ## run the server on embedded storage
 
 test: ## all tests: units, contract, floors, end to end, coverage
 	@command -v go >/dev/null || { echo "Go 1.26 or newer is missing: see go.dev/dl"; exit 1; }
+	@scripts/needs.sh
 	@$(if $(RACE),,echo "no C compiler: the tests run without the race detector";)
 	@rm -rf .coverage && mkdir -p .coverage/unit .coverage/e2e
 	go vet ./...
