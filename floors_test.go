@@ -28,7 +28,7 @@ func floor(path string) (height int, edge bool) {
 		return 6, false
 	case path == "internal/app" || path == "internal/config":
 		return 5, false
-	case slices.Contains([]string{"fault", "scope", "page", "secret"}, first):
+	case slices.Contains([]string{"fault", "scope", "page", "secret", "printable"}, first):
 		return 0, false
 	case slices.Contains([]string{"organization", "agent", "credential", "policy", "keys", "token", "audit"}, first):
 		return 1, false

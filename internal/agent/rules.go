@@ -8,23 +8,22 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/printable"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 )
 
-// Bounds on an agent's fields, in bytes unless named otherwise.
+// Bounds on an agent's fields, in bytes where no other unit is named.
 const (
 	MaxEmail        = 254
 	MaxType         = 64
 	MaxVersion      = 64
-	MaxOwner        = 128
+	MaxOwner        = 128 // characters
 	MaxCapabilities = 100 // entries
 	MaxMetadata     = 16 << 10
-	MaxReason       = 512
-	MaxDepth        = 8 // levels of metadata
+	MaxReason       = 512 // characters
+	MaxDepth        = 8   // levels of metadata
 	MinTokenTTL     = time.Minute
 )
 
@@ -52,7 +51,8 @@ func (a *Agent) validate(maxTTL time.Duration) error {
 	r.require(validType(a.Type), "agentType", "pattern", "must be 1 to 64 lower-case letters, digits, hyphens and underscores, beginning with a letter")
 	r.require(validVersion(a.Version), "version", "pattern", "must be a semantic version of at most 64 characters, such as v1.2.3")
 	r.capabilities(a.Capabilities)
-	r.require(validText(a.Owner, MaxOwner) && a.Owner != "", "owner", "pattern", "must be 1 to 128 printable characters without outer spaces")
+	r.require(a.Owner != "", "owner", "minLength", "must not be empty")
+	r.fields = append(r.fields, printable.Check("owner", a.Owner, MaxOwner)...)
 	r.require(slices.Contains([]string{"development", "staging", "production"}, a.DeploymentEnv), "deploymentEnv", "enum", "must be development, staging or production")
 	r.metadata(a.Metadata)
 	if a.TokenTTL != 0 {
@@ -190,12 +190,3 @@ func numeric(s string) bool {
 }
 
 func leadingZero(s string) bool { return len(s) > 1 && s[0] == '0' }
-
-// validText reports whether s is printable, valid UTF-8 without outer spaces,
-// and at most limit characters.
-func validText(s string, limit int) bool {
-	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > limit || strings.TrimSpace(s) != s {
-		return false
-	}
-	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
-}

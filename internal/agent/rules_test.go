@@ -90,7 +90,13 @@ func TestEveryTextOfAnAgentKeepsItsRule(t *testing.T) { // (R1, R27)
 		{
 			"owner", "pattern",
 			[]string{"a", "talent team", "Équipe 日本", strings.Repeat("é", 128)},
-			[]string{"", " a", "a ", "a\tb", "a\nb", "a\x00", "a\xff", "a\u200b", long(129)},
+			[]string{" a", "a ", "a\tb", "a\nb", "a\x00", "a\xff", "a\u200b"},
+		},
+		{
+			"owner", "minLength", nil, []string{""},
+		},
+		{
+			"owner", "maxLength", nil, []string{long(129)},
 		},
 		{
 			"deploymentEnv", "enum",

@@ -14,6 +14,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/page"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
+	"git.sentryagent.ai/sentryagent-idp/internal/printable"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 )
 
@@ -191,8 +192,8 @@ func (s *Service) Archive(ctx context.Context, by policy.Caller, org, id uuid.UU
 }
 
 func (s *Service) moveTo(ctx context.Context, by policy.Caller, org, id uuid.UUID, to Status, action audit.Action, reason string) (Agent, error) {
-	if !validText(reason, MaxReason) {
-		return Agent{}, fault.InvalidField("reason", "maxLength", "reason must be at most 512 printable characters without outer spaces")
+	if err := s.ValidateReason(reason); err != nil {
+		return Agent{}, err
 	}
 	return s.store.UpdateAgent(ctx, org, id, func(a *Agent) (audit.Event, error) {
 		from := a.Status
@@ -206,6 +207,12 @@ func (s *Service) moveTo(ctx context.Context, by policy.Caller, org, id uuid.UUI
 		return by.Event(now, org, action, a.Target()).About(a.ID).Because(reason).
 			With(audit.Details{}.String("from", string(from)).String("to", string(to))), nil
 	})
+}
+
+// ValidateReason checks why an agent is moved on (VALIDATION_ERROR).
+func (s *Service) ValidateReason(reason string) error {
+	r := rules{fields: printable.Check("reason", reason, MaxReason)}
+	return r.err()
 }
 
 // Validate checks a draft without making anything (VALIDATION_ERROR).

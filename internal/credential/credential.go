@@ -26,8 +26,11 @@ const (
 // Bounds on credentials.
 const (
 	// MaxLive is how many credentials of one agent may be active at a time.
-	MaxLive        = 20
-	MaxLifetime    = 5 * 365 * 24 * time.Hour
+	MaxLive = 20
+	// MaxLabel is in characters.
+	MaxLabel = 64
+	// MaxYears, of the calendar, is how long a credential with an end may live.
+	MaxYears       = 5
 	DefaultOverlap = 24 * time.Hour
 	MaxOverlap     = 30 * 24 * time.Hour
 )

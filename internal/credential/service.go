@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
+	"git.sentryagent.ai/sentryagent-idp/internal/printable"
 )
 
 // Service generates, rotates and revokes credentials.
@@ -180,16 +179,13 @@ func mayHoldOneMore(by policy.Caller, h Holder, live []Credential, now time.Time
 }
 
 func (s *Service) validate(r Request) error {
-	var fields []fault.Field
-	if !validLabel(r.Label) {
-		fields = append(fields, fault.Field{Field: "label", Rule: "maxLength", Message: "label must be at most 64 printable characters"})
-	}
-	now := s.now()
+	fields := printable.Check("label", r.Label, MaxLabel)
+	now := s.now().UTC()
 	switch {
 	case r.ExpiresAt.IsZero():
 	case !r.ExpiresAt.After(now):
 		fields = append(fields, fault.Field{Field: "expiresAt", Rule: "future", Message: "expiresAt must lie in the future"})
-	case r.ExpiresAt.After(now.Add(MaxLifetime)):
+	case r.ExpiresAt.After(now.AddDate(MaxYears, 0, 0)):
 		fields = append(fields, fault.Field{Field: "expiresAt", Rule: "maximum", Message: "expiresAt must lie within five years"})
 	}
 	if r.Overlap < 0 {
@@ -202,16 +198,4 @@ func (s *Service) validate(r Request) error {
 		return fault.InvalidFields(fields...)
 	}
 	return nil
-}
-
-func validLabel(s string) bool {
-	if utf8.RuneCountInString(s) > 64 || !utf8.ValidString(s) {
-		return false
-	}
-	for _, r := range s {
-		if !unicode.IsPrint(r) {
-			return false
-		}
-	}
-	return true
 }

@@ -4,17 +4,18 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 	"git.sentryagent.ai/sentryagent-idp/internal/page"
+	"git.sentryagent.ai/sentryagent-idp/internal/printable"
 )
+
+// MaxDisplayName bounds what an organization is shown as, in characters.
+const MaxDisplayName = 128
 
 // DefaultName is the name of the operator's organization.
 const DefaultName = "default"
@@ -181,9 +182,7 @@ func (o Organization) validate() error {
 			Message: "name must be 1 to 63 lower-case letters, digits and inner hyphens",
 		})
 	}
-	if len(o.DisplayName) > 128 || !printable(o.DisplayName) {
-		fields = append(fields, fault.Field{Field: "displayName", Rule: "maxLength", Message: "displayName must be at most 128 printable bytes"})
-	}
+	fields = append(fields, printable.Check("displayName", o.DisplayName, MaxDisplayName)...)
 	for _, limit := range []struct {
 		name  string
 		value *int64
@@ -214,8 +213,4 @@ func validName(name string) bool {
 		}
 	}
 	return name != "" && len(name) <= 63
-}
-
-func printable(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
