@@ -49,6 +49,11 @@ func NewSecret(random io.Reader) (Secret, error) {
 	return Secret{keyID: body[:keyIDLength], value: secret.New(text + checksum(text))}, nil
 }
 
+// IsKeyID reports whether the text has the form of a key id.
+func IsKeyID(text string) bool {
+	return len(text) == keyIDLength && !strings.ContainsFunc(text, func(r rune) bool { return !strings.ContainsRune(base62, r) })
+}
+
 // randomDigits draws base62 digits without bias.
 func randomDigits(random io.Reader, n int) (string, error) {
 	const fair = 256 - 256%len(base62)

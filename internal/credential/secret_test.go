@@ -32,7 +32,7 @@ func TestANewSecretHasThePromisedShape(t *testing.T) {
 		if err != nil || parsed.KeyID() != s.KeyID() || !parsed.Value().Equal(s.Value()) {
 			t.Fatalf("%q does not parse to itself: %v", text, err)
 		}
-		if len(s.KeyID()) != 12 || text[5:17] != s.KeyID() {
+		if len(s.KeyID()) != 12 || text[5:17] != s.KeyID() || !credential.IsKeyID(s.KeyID()) {
 			t.Fatalf("the key id %q does not stand in %q", s.KeyID(), text)
 		}
 		if seen[text] || seen[s.KeyID()] {
