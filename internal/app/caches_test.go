@@ -19,7 +19,7 @@ type cacheLine struct {
 
 // What is remembered serves nearly every request of agents that come again (R7).
 func TestTheCachesServeAgentsThatComeAgain(t *testing.T) {
-	const agents, tokens = 100, 50
+	const agents, tokens, callers = 100, 50, 50
 	contract, err := apptest.LoadContract()
 	if err != nil {
 		t.Fatal(err)
@@ -31,10 +31,10 @@ func TestTheCachesServeAgentsThatComeAgain(t *testing.T) {
 		all = append(all, s.Register(admin, "agent-"+strconv.Itoa(i), "", "data:read"))
 	}
 	var asking sync.WaitGroup
-	for part := range 10 {
+	for part := range callers {
 		asking.Go(func() {
 			for range tokens {
-				for i := part; i < agents; i += 10 {
+				for i := part; i < agents; i += callers {
 					if status := ask(s, all[i].ID, all[i].Secret); status != http.StatusOK {
 						t.Errorf("asking for a token was answered %d", status)
 						return
