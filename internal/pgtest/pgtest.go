@@ -31,8 +31,10 @@ type Server struct {
 	Port int
 	Dir  string
 
-	bin string
-	cmd *exec.Cmd
+	bin    string
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when the server has ended
+	end    error         // how it ended
 }
 
 // Start makes a database cluster and starts it. settings are lines of
@@ -90,14 +92,17 @@ func (s *Server) Run(settings ...string) error {
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
+	s.exited = make(chan struct{})
+	go func() {
+		defer close(s.exited)
+		s.end = s.cmd.Wait()
+	}()
 	return s.ready()
 }
 
 func (s *Server) ready() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	exited := make(chan error, 1)
-	go func() { exited <- s.cmd.Wait() }()
 	db, err := sql.Open("pgx", s.URL("postgres"))
 	if err != nil {
 		return err
@@ -111,9 +116,9 @@ func (s *Server) ready() error {
 		}
 		select {
 		case <-tick.C:
-		case err := <-exited:
+		case <-s.exited:
 			log, _ := os.ReadFile(s.Dir + ".log")
-			return fmt.Errorf("PostgreSQL ended: %w\n%s", err, log)
+			return fmt.Errorf("PostgreSQL ended: %w\n%s", s.end, log)
 		case <-ctx.Done():
 			return errors.New("PostgreSQL does not answer")
 		}
@@ -128,17 +133,33 @@ func (s *Server) URLAs(role, database string) string {
 	return "postgres://" + role + "@127.0.0.1:" + strconv.Itoa(s.Port) + "/" + database + "?sslmode=disable"
 }
 
-// Kill ends the server as a power cut would.
+// Kill ends the server as a crash would.
 func (s *Server) Kill() {
-	// The postmaster's children notice its death; so do those it had not reaped.
 	_ = s.cmd.Process.Signal(syscall.SIGKILL)
+	<-s.exited
+}
+
+// Restart starts a server that was killed. Its children may outlive it for a
+// moment, and until then a new one does not start.
+func (s *Server) Restart(t testing.TB, settings ...string) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := s.Run(settings...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }
 
 // Stop ends the server and removes its folder.
 func (s *Server) Stop() {
 	if s.cmd != nil {
 		_ = s.cmd.Process.Signal(syscall.SIGQUIT)
-		_, _ = s.cmd.Process.Wait()
+		<-s.exited
 	}
 	_ = os.RemoveAll(filepath.Dir(s.Dir))
 }

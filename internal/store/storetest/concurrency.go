@@ -1,8 +1,11 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -29,6 +32,7 @@ func concurrencyTests() []test {
 		{"sequences have no gap", recordsAtOnce},
 		{"records and changes of one agent do not block each other", recordsAndChangesAtOnce},
 		{"one revocation of many is written", revocationsAtOnce},
+		{"a change gets through while records never pause", changesAmongRecords},
 	}
 }
 
@@ -280,4 +284,38 @@ func revocationsAtOnce(b *bench) {
 	if !slices.ContainsFunc(b.log(), func(e audit.Event) bool { return e.Action == audit.TokenRevoked }) {
 		b.Error("the revocation is not in the log")
 	}
+}
+
+// changesAmongRecords plays several nodes under load: if their batches could share
+// what a change must have for itself, it would never get it, and nobody could
+// revoke anything.
+func changesAmongRecords(b *bench) {
+	a, c := b.create(b.draft())
+	basis, events, changes := b.basis(c), b.plenty(audit.TokenIssued, a.ID), b.plenty(audit.AgentUpdated, a.ID)
+	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+	defer cancel()
+	var changed atomic.Bool
+	b.mustAll("writing", together(writers, func(i int) error {
+		if i == 0 {
+			defer changed.Store(true)
+			for k := range rounds {
+				if _, err := b.store.UpdateAgent(ctx, b.org, a.ID, func(a *agent.Agent) (audit.Event, error) {
+					a.Owner += "x"
+					return changes[i][k], nil
+				}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		for k := 0; !changed.Load(); k++ {
+			e := events[i][k%rounds]
+			e.ID = audit.NewID(e.Time)
+			if _, err := b.store.AppendRecords(ctx, []audit.Record{{Event: e, Basis: basis}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	b.wantDense()
 }
