@@ -21,6 +21,7 @@ const nodeCount = 3
 type cluster struct {
 	nodes []*server
 	admin credential
+	env   []string
 }
 
 // postgresURL names a database on several hosts; the one that takes writes is used.
@@ -50,7 +51,7 @@ func startCluster(t *testing.T, databaseURL string, env ...string) *cluster {
 		"DATABASE_URL=" + databaseURL, "JWT_SECRET=" + strings.Repeat("cluster-", 8), "JWT_ISSUER=http://idp.example.test", "RATE_LIMIT=off", "SECRET_HASHER=hmac",
 	}, env...)
 	mustRun(t, t.TempDir(), env, "migrate")
-	c := &cluster{admin: readCredential(t, mustRun(t, t.TempDir(), env, "admin", "bootstrap").stdout)}
+	c := &cluster{env: env, admin: readCredential(t, mustRun(t, t.TempDir(), env, "admin", "bootstrap").stdout)}
 	for range nodeCount {
 		c.nodes = append(c.nodes, start(t, t.TempDir(), env...))
 	}
@@ -62,7 +63,7 @@ func startCluster(t *testing.T, databaseURL string, env ...string) *cluster {
 func TestRevocationIsLinearizableOverThreeNodes(t *testing.T) {
 	pg := startPostgres(t)
 	c := startCluster(t, postgresURL("postgres", pg))
-	revocationRun(t, newFleet(t, c.nodes, c.admin))
+	revocationRun(t, newFleet(t, "nodes", c.nodes, c.admin))
 }
 
 // outage is what clients see of a failover.

@@ -261,12 +261,12 @@ func (f *fleet) replace(a *fleetAgent) {
 	a.live = append(a.live, made)
 }
 
-func newFleet(t *testing.T, nodes []*server, admin credential) *fleet {
+func newFleet(t *testing.T, name string, nodes []*server, admin credential) *fleet {
 	t.Helper()
 	s := nodes[0]
 	f := &fleet{t: t, s: s, nodes: nodes, admin: s.token(t, admin, management), h: &history{began: time.Now()}, ticks: make(chan struct{})}
 	for i := range agentCount {
-		r := s.register(t, f.admin, fmt.Sprintf("fleet-%d", i))
+		r := s.register(t, f.admin, fmt.Sprintf("fleet-%s-%d", name, i))
 		a := &fleetAgent{id: r.ID, live: []credential{r.Credential}, last: map[string]string{}}
 		for range firstCredentials - 1 {
 			made := s.mustCall(t, http.MethodPost, "/agents/"+r.ID+"/credentials", f.admin, nil, http.StatusCreated)
@@ -279,7 +279,7 @@ func newFleet(t *testing.T, nodes []*server, admin credential) *fleet {
 
 func TestRevocationIsLinearizable(t *testing.T) {
 	s := start(t, t.TempDir(), "RATE_LIMIT=off")
-	revocationRun(t, newFleet(t, []*server{s}, s.first(t)))
+	revocationRun(t, newFleet(t, "one", []*server{s}, s.first(t)))
 }
 
 // revocationRun puts a fleet under load and checks the history.
