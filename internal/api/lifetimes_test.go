@@ -1,9 +1,12 @@
 package api_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
+	"time"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/app/apptest"
 )
@@ -22,5 +25,44 @@ func TestALowerMaximumBindsEveryAgent(t *testing.T) {
 	got := s.Form("/oauth2/token", agent.ID, agent.Secret, url.Values{"grant_type": {"client_credentials"}})
 	if seconds, _ := got.JSON(t)["expires_in"].(float64); seconds != 3600 {
 		t.Errorf("a token lives %v seconds, the maximum is 3600", seconds)
+	}
+}
+
+// TestATokenThatNobodyWouldTakeIsNotIssued asks for more scope than a token can
+// carry: it is refused before anything is recorded, and less is granted.
+func TestATokenThatNobodyWouldTakeIsNotIssued(t *testing.T) {
+	s := apptest.Start(t, contract)
+	var many []string
+	for i := range 100 {
+		many = append(many, fmt.Sprintf("%s:action%02d", strings.Repeat("r", 100), i))
+	}
+	agent := s.Register(s.Admin(), "greedy", "", many...)
+	got := s.Form("/oauth2/token", agent.ID, agent.Secret, url.Values{"grant_type": {"client_credentials"}})
+	if got.Status != http.StatusBadRequest || got.JSON(t)["error"] != "invalid_scope" {
+		t.Errorf("a token of 100 long scopes: %d %.200s", got.Status, got.Body)
+	}
+	token := s.Token(agent.ID, agent.Secret, strings.Join(many[:20], " "))
+	if got := s.Form("/oauth2/introspect", agent.ID, agent.Secret, url.Values{"token": {token}}); !strings.Contains(string(got.Body), `"active":true`) {
+		t.Errorf("a token of 20 long scopes is not active: %s", got.Body)
+	}
+}
+
+// TestAClockThatJumpedDoesNotMakeTokensForLater moves the clock a year ahead and
+// back: an agent that was suspended then gets no token that holds only next year.
+func TestAClockThatJumpedDoesNotMakeTokensForLater(t *testing.T) {
+	s := apptest.Start(t, contract)
+	agent := s.Register(s.Admin(), "traveller", "", "a:b")
+	s.Clock.Add(365 * 24 * time.Hour)
+	s.Token(agent.ID, agent.Secret, "")
+	s.Clock.Add(-365 * 24 * time.Hour)
+	admin := s.Admin()
+	for _, step := range []string{"suspend", "reactivate"} {
+		if got := s.Call(http.MethodPost, "/agents/"+agent.ID+"/"+step, admin, ""); got.Status != http.StatusOK {
+			t.Fatalf("%s: %d %s", step, got.Status, got.Body)
+		}
+	}
+	got := s.Form("/oauth2/token", agent.ID, agent.Secret, url.Values{"grant_type": {"client_credentials"}})
+	if got.Status != http.StatusServiceUnavailable || !strings.Contains(s.Logs.String(), "was the clock set back?") {
+		t.Errorf("a token for next year: %d %s", got.Status, got.Body)
 	}
 }

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -22,8 +23,9 @@ type Folder struct {
 	now    func() time.Time
 	logger *slog.Logger
 
-	mu     sync.Mutex
-	folded map[foldKey]*fold
+	mu        sync.Mutex
+	folded    map[foldKey]*fold
+	anonymous int // how many of them are about no agent
 }
 
 // foldKey is what makes two denials the same. The client that an unauthenticated
@@ -46,10 +48,12 @@ type fold struct {
 	err  error
 }
 
-// Bounds on a Folder.
+// Bounds on a Folder. Who authenticates as nobody gets a small share, so as not to
+// drown what is told of agents.
 const (
-	foldWindow = time.Minute
-	maxFolds   = 10_000
+	foldWindow   = time.Minute
+	maxFolds     = 10_000
+	maxAnonymous = 1_000
 )
 
 // NewFolder makes a folder before the log.
@@ -79,7 +83,22 @@ func (f *Folder) Deny(ctx context.Context, e Event) error {
 }
 
 func keyOf(e Event) foldKey {
-	return foldKey{organization: e.OrganizationID, agent: e.AgentID, action: e.Action, reason: e.Reason, source: e.SourceIP}
+	source := e.SourceIP
+	if addr, err := netip.ParseAddr(source); err == nil {
+		source = Network(addr)
+	}
+	return foldKey{organization: e.OrganizationID, agent: e.AgentID, action: e.Action, reason: e.Reason, source: source}
+}
+
+// Network is what of a source address its owner cannot change at will: all of it,
+// but the first 64 bits of an IPv6 address.
+func Network(addr netip.Addr) string {
+	if addr.Is6() {
+		if prefix, err := addr.Prefix(64); err == nil {
+			return prefix.String()
+		}
+	}
+	return addr.String()
 }
 
 // fold finds the kind of e and counts e, unless it is the first.
@@ -88,7 +107,7 @@ func (f *Folder) fold(e Event) (foldKey, *fold, bool) {
 	defer f.mu.Unlock()
 	key := keyOf(e)
 	known := f.folded[key]
-	if known == nil && len(f.folded) >= f.limit {
+	if known == nil && (len(f.folded) >= f.limit || e.AgentID == uuid.Nil && f.anonymous >= maxAnonymous) {
 		// With so many sources at once, one kind stands for all of a tenant's.
 		e.AgentID, e.Actor, e.Target.ID, e.SourceIP, e.Reason = uuid.Nil, Actor{Type: TypeAnonymous}, "", "", manySources
 		key = keyOf(e)
@@ -101,6 +120,9 @@ func (f *Folder) fold(e Event) (foldKey, *fold, bool) {
 	}
 	d := &fold{event: e, until: f.now().Add(f.window), done: make(chan struct{})}
 	f.folded[key] = d
+	if key.agent == uuid.Nil {
+		f.anonymous++
+	}
 	return key, d, true
 }
 
@@ -112,7 +134,14 @@ func (f *Folder) forget(key foldKey, d *fold) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.folded[key] == d {
-		delete(f.folded, key)
+		f.drop(key)
+	}
+}
+
+func (f *Folder) drop(key foldKey) {
+	delete(f.folded, key)
+	if key.agent == uuid.Nil {
+		f.anonymous--
 	}
 }
 
@@ -170,7 +199,7 @@ func (f *Folder) due(all bool) []Event {
 		if !all && now.Before(d.until) {
 			continue
 		}
-		delete(f.folded, key)
+		f.drop(key)
 		if d.count == 0 {
 			continue
 		}

@@ -96,8 +96,8 @@ func TestTooManyKindsStayWithinTheirTenant(t *testing.T) {
 	s := &fakeStore{}
 	f := audit.NewFolder(running(t, s, audit.Config{}), time.Now, slog.New(slog.DiscardHandler))
 	tenants := [2]uuid.UUID{uuid.New(), uuid.New()}
-	for i := range 10_000 {
-		if err := f.Deny(t.Context(), denial("2001:db8::"+strconv.FormatInt(int64(i), 16))); err != nil {
+	for range 10_000 {
+		if err := f.Deny(t.Context(), denial("192.0.2.1").About(uuid.New())); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -119,5 +119,31 @@ func TestTooManyKindsStayWithinTheirTenant(t *testing.T) {
 		if strings.Contains(body, "victim") || strings.Contains(body, "192.0.2.9") || !strings.Contains(body, "many_sources") {
 			t.Errorf("the event of many speaks of one: %s", body)
 		}
+	}
+}
+
+// TestWhoIsNobodyDrownsNobody floods the record from as many networks as there are:
+// denials of known agents are still told apart.
+func TestWhoIsNobodyDrownsNobody(t *testing.T) {
+	s := &fakeStore{}
+	f := audit.NewFolder(running(t, s, audit.Config{}), time.Now, slog.New(slog.DiscardHandler))
+	for i := range 5000 {
+		source := "2001:db8:0:1::" + strconv.FormatInt(int64(i), 16) // one /64
+		if i >= 2500 {
+			source = "2001:db8:" + strconv.FormatInt(int64(i), 16) + "::1" // as many networks
+		}
+		if err := f.Deny(t.Context(), denial(source)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(s.bodies()); n > 1001 {
+		t.Errorf("5000 denials of nobody became %d events", n)
+	}
+	agent := uuid.New()
+	if err := f.Deny(t.Context(), denial("192.0.2.1").About(agent)); err != nil {
+		t.Fatal(err)
+	}
+	if bodies := s.bodies(); !strings.Contains(bodies[len(bodies)-1], agent.String()) {
+		t.Errorf("a denial of a known agent was told as %s", bodies[len(bodies)-1])
 	}
 }

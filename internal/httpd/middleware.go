@@ -244,7 +244,7 @@ func (cfg Config) limitSource(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		d := cfg.Sources.Take(sourceKey(r.Context()), 0)
+		d := cfg.Sources.Take(audit.Network(request.From(r.Context()).Source), 0)
 		if d.Limit > 0 {
 			h := w.Header()
 			h.Set("RateLimit-Policy", `"source";q=`+strconv.FormatInt(d.Limit, 10)+`;w=60`)
@@ -262,16 +262,6 @@ func limited(w http.ResponseWriter, r *http.Request, wait time.Duration) {
 	wire.Error(w, r, &fault.Error{
 		Kind: fault.RateLimited, Code: fault.CodeRateLimited, Message: "too many requests from this address", RetryAfter: wait,
 	})
-}
-
-func sourceKey(ctx context.Context) string {
-	addr := request.From(ctx).Source
-	if addr.Is6() {
-		if prefix, err := addr.Prefix(64); err == nil {
-			return prefix.String()
-		}
-	}
-	return addr.String()
 }
 
 // bounds refuses what is too long to be anything we serve.

@@ -89,6 +89,9 @@ func (h *Handler) token(ctx context.Context, r *http.Request, f form) (answer, e
 		if errors.Is(err, audit.ErrStale) {
 			continue
 		}
+		if errors.Is(err, token.ErrTooLong) {
+			return nil, h.outOfScope(ctx, client, f.get("scope"), "the token would be longer than 8 KiB: ask for fewer scopes")
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 	"git.sentryagent.ai/sentryagent-idp/internal/keys"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 )
@@ -45,6 +48,10 @@ type IssuerConfig struct {
 	Now    func() time.Time
 }
 
+// ErrTooLong says that the token would be longer than MaxLength, so that no service
+// could be sure to take it.
+var ErrTooLong = errors.New("the token would be too long")
+
 // Issuer makes access tokens (RFC 9068).
 type Issuer struct{ cfg IssuerConfig }
 
@@ -53,14 +60,17 @@ func NewIssuer(cfg IssuerConfig) *Issuer { return &Issuer{cfg: cfg} }
 
 // Issue makes a token. Its event is handed to the log before the token is
 // signed, so that the signature is made while the event is being committed, and
-// the token is given only after. It fails with audit.ErrStale where the grant
+// the token is given only after. It fails with ErrTooLong before anything is
+// recorded; with audit.ErrStale where the grant
 // rests on a state that has changed, and then nothing is issued or recorded;
 // with UNAVAILABLE where the event could not be made durable.
 func (i *Issuer) Issue(ctx context.Context, g Grant) (Issued, error) {
 	now := i.cfg.Now().UTC().Truncate(time.Microsecond)
 	// A clock that lags behind the node that suspended the agent must not make
-	// tokens that are born dead.
-	if now.Before(g.Entry.Agent.TokensValidAfter) {
+	// tokens that are born dead; one that was set back must not make them for later.
+	if ahead := g.Entry.Agent.TokensValidAfter.Sub(now); ahead > clockSkew*time.Second {
+		return Issued{}, fault.UnavailableBecause(fmt.Errorf("the tokens of agent %s are dead for %s to come: was the clock set back?", g.Entry.Agent.ID, ahead))
+	} else if ahead > 0 {
 		now = g.Entry.Agent.TokensValidAfter
 	}
 	signer, err := i.cfg.Ring.Signer(now)
@@ -76,6 +86,10 @@ func (i *Issuer) Issue(ctx context.Context, g Grant) (Issued, error) {
 		g.Audience = []string{i.cfg.Issuer}
 	}
 	id := audit.NewID(now)
+	payload := i.claims(g, id, now, ttl)
+	if signedLength(payload) > MaxLength {
+		return Issued{}, ErrTooLong
+	}
 	pending, err := i.cfg.Log.Submit(audit.Record{Event: i.event(g, id, now, ttl), Basis: g.Entry.basis()})
 	if g.Submitted != nil {
 		g.Submitted()
@@ -83,7 +97,7 @@ func (i *Issuer) Issue(ctx context.Context, g Grant) (Issued, error) {
 	if err != nil {
 		return Issued{}, err
 	}
-	signed, err := sign(signer, i.claims(g, id, now, ttl))
+	signed, err := sign(signer, payload)
 	if err != nil {
 		return Issued{}, err
 	}
@@ -167,6 +181,15 @@ func AppendAudience(b []byte, audience []string) []byte {
 		b = appendString(b, a)
 	}
 	return append(b, ']')
+}
+
+// longestSignature is that of RS256 with the keys we make, in base64.
+const longestSignature = 512
+
+// signedLength is about how long a token of the payload will be, and never less.
+func signedLength(payload []byte) int {
+	const header = 160
+	return header + base64.RawURLEncoding.EncodedLen(len(payload)) + longestSignature
 }
 
 // sign makes the compact serialization (RFC 7515 §3.1).
