@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,6 +53,15 @@ func (s Status) Ended() bool { return s == Revoked || s == Archived }
 // Target names the agent in an audit event.
 func (a Agent) Target() audit.Target {
 	return audit.Target{Type: audit.TypeAgent, ID: a.ID.String()}
+}
+
+// at fails with PRECONDITION_FAILED unless the agent is at one of the revisions;
+// none stand for any.
+func (a *Agent) at(revisions []int64) error {
+	if len(revisions) > 0 && !slices.Contains(revisions, a.Revision) {
+		return fault.New(fault.PreconditionFailed, fault.CodePreconditionFailed, "the agent has changed since it was read")
+	}
+	return nil
 }
 
 // move changes the status, or says why the lifecycle forbids it (CONFLICT).

@@ -142,6 +142,26 @@ func TestAClockThatWentBackRevivesNoToken(t *testing.T) {
 	}
 }
 
+func TestAnAgentThatChangedSinceItWasReadIsNotMoved(t *testing.T) {
+	for _, to := range []agent.Status{agent.Active, agent.Suspended, agent.Revoked, agent.Archived} {
+		from := agent.Active
+		if to == agent.Active {
+			from = agent.Suspended
+		}
+		t.Run(string(to), func(t *testing.T) {
+			w := newWorld(t)
+			id := w.withStatus(from)
+			before := w.get(id)
+			if err := w.move(id, to, 7, 8); !fault.Is(err, fault.CodePreconditionFailed) || w.get(id).Status != from {
+				t.Errorf("at another revision: %v, the agent is %s", err, w.get(id).Status)
+			}
+			if err := w.move(id, to, 7, before.Revision); err != nil || w.get(id).Status != to {
+				t.Errorf("at the revision that was read: %v, the agent is %s", err, w.get(id).Status)
+			}
+		})
+	}
+}
+
 func TestAReasonIsRecordedAndBounded(t *testing.T) { // (R4)
 	for _, c := range []struct {
 		name, reason string

@@ -10,7 +10,8 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 )
 
-// apply changes the agent and names the members whose value is now another.
+// apply changes the agent by a patch that keeps the rules, and names the members
+// whose value is now another.
 func (p Patch) apply(a *Agent) (changed []string, err error) {
 	text := func(name string, to *string, value *string) {
 		if to != nil && *to != *value {
@@ -22,10 +23,11 @@ func (p Patch) apply(a *Agent) (changed []string, err error) {
 	text("version", p.Version, &a.Version)
 	text("owner", p.Owner, &a.Owner)
 	text("deploymentEnv", p.DeploymentEnv, &a.DeploymentEnv)
-	// Sorting keeps a repeated name, which is to be refused.
-	if p.Capabilities != nil && !slices.Equal(slices.Sorted(slices.Values(*p.Capabilities)), a.Capabilities) {
-		a.Capabilities = scope.Set(slices.Clone(*p.Capabilities))
-		changed = append(changed, "capabilities")
+	if p.Capabilities != nil {
+		if to := scope.New(*p.Capabilities...); !slices.Equal(to, a.Capabilities) {
+			a.Capabilities = to
+			changed = append(changed, "capabilities")
+		}
 	}
 	if p.TokenTTL != nil && *p.TokenTTL != a.TokenTTL {
 		a.TokenTTL = *p.TokenTTL
@@ -37,6 +39,10 @@ func (p Patch) apply(a *Agent) (changed []string, err error) {
 			return nil, err
 		}
 		if !bytes.Equal(merged, normalized(a.Metadata)) {
+			var r rules
+			if r.metadata(merged); len(r.fields) > 0 {
+				return nil, r.err()
+			}
 			a.Metadata = merged
 			changed = append(changed, "metadata")
 		}
@@ -44,12 +50,9 @@ func (p Patch) apply(a *Agent) (changed []string, err error) {
 	return changed, nil
 }
 
-// mergeMetadata applies a merge patch (RFC 7396 §2) to the stored metadata. A
-// patch of null empties it.
+// mergeMetadata applies a merge patch (RFC 7396 §2) that keeps the rules to the
+// stored metadata. A patch of null empties it.
 func mergeMetadata(stored, patch json.RawMessage) (json.RawMessage, error) {
-	if len(patch) > MaxMetadata || depth(patch) > MaxDepth {
-		return nil, fault.InvalidField("metadata", "size", "metadata must be at most 16 KiB of JSON, nested at most 8 levels deep")
-	}
 	change, ok := decode(patch)
 	if ok && change == nil {
 		return json.RawMessage("{}"), nil

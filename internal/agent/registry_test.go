@@ -159,7 +159,7 @@ func TestAPatchThatChangesNothingWritesNothing(t *testing.T) {
 		"empty": {},
 		"the same values": {
 			Type: &a.Type, Version: &a.Version, Owner: &a.Owner, DeploymentEnv: &a.DeploymentEnv, TokenTTL: &a.TokenTTL,
-			Capabilities: new([]string(a.Capabilities)), Metadata: json.RawMessage("{}"), IfRevision: &a.Revision,
+			Capabilities: new([]string(a.Capabilities)), Metadata: json.RawMessage("{}"), IfRevision: []int64{7, a.Revision},
 		},
 		"metadata of null where there is none": {Metadata: json.RawMessage("null")},
 		"a member away that is not there":      {Metadata: json.RawMessage(`{"a":null}`)},
@@ -223,8 +223,8 @@ func TestARefusedPatchLeavesTheAgentAsItWas(t *testing.T) {
 		patch  agent.Patch
 		want   fault.Code
 	}{
-		{"a stale revision", agent.Active, agent.Patch{Owner: new("b"), IfRevision: new(int64(7))}, fault.CodePreconditionFailed},
-		{"a stale revision and no change", agent.Active, agent.Patch{IfRevision: new(int64(7))}, fault.CodePreconditionFailed},
+		{"a stale revision", agent.Active, agent.Patch{Owner: new("b"), IfRevision: []int64{7}}, fault.CodePreconditionFailed},
+		{"a stale revision and no change", agent.Active, agent.Patch{IfRevision: []int64{7}}, fault.CodePreconditionFailed},
 		{"revoked", agent.Revoked, agent.Patch{Owner: new("b")}, fault.CodeConflict},
 		{"archived", agent.Archived, agent.Patch{Owner: new("b")}, fault.CodeConflict},
 		{"an invalid value", agent.Active, agent.Patch{Owner: new("b"), Version: new("latest")}, fault.CodeValidation},
@@ -232,6 +232,11 @@ func TestARefusedPatchLeavesTheAgentAsItWas(t *testing.T) {
 		{"metadata that is no object", agent.Active, agent.Patch{Metadata: json.RawMessage("[]")}, fault.CodeValidation},
 		{"metadata that is not JSON", agent.Active, agent.Patch{Metadata: json.RawMessage(`{"a":`)}, fault.CodeValidation},
 		{"too long a lifetime", agent.Active, agent.Patch{TokenTTL: new(maxTTL + time.Second)}, fault.CodeValidation},
+		{"an invalid value and a stale revision", agent.Active, agent.Patch{Version: new("latest"), IfRevision: []int64{7}}, fault.CodeValidation},
+		{"an invalid value of what has ended", agent.Revoked, agent.Patch{Version: new("latest")}, fault.CodeValidation},
+		{"a capability that the caller lacks, and a stale revision", agent.Active, agent.Patch{Capabilities: &[]string{scope.AuditRead}, IfRevision: []int64{7}}, fault.CodeInsufficientScope},
+		{"too much metadata", agent.Active, agent.Patch{Metadata: json.RawMessage(`{"a":"` + strings.Repeat("x", agent.MaxMetadata) + `"}`)}, fault.CodeValidation},
+		{"metadata nested too deep", agent.Active, agent.Patch{Metadata: json.RawMessage(strings.Repeat(`{"a":`, 9) + "1" + strings.Repeat("}", 9))}, fault.CodeValidation},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -248,10 +253,48 @@ func TestARefusedPatchLeavesTheAgentAsItWas(t *testing.T) {
 	t.Run("a suspended agent may be changed", func(t *testing.T) {
 		w := newWorld(t)
 		id := w.withStatus(agent.Suspended)
-		if a, err := w.update(id, agent.Patch{Owner: new("b"), IfRevision: new(int64(2))}); err != nil || a.Owner != "b" || a.Status != agent.Suspended {
+		if a, err := w.update(id, agent.Patch{Owner: new("b"), IfRevision: []int64{2}}); err != nil || a.Owner != "b" || a.Status != agent.Suspended {
 			t.Errorf("got %+v, %v", a, err)
 		}
 	})
+}
+
+func TestAPatchOfAnUnknownAgentIsCheckedFirst(t *testing.T) { // (R32)
+	w := newWorld(t)
+	_, err := w.update(uuid.New(), agent.Patch{
+		Type: new("Upper"), Version: new("latest"), Capabilities: &[]string{"*", scope.OrganizationsAdmin}, Owner: new(" a"), DeploymentEnv: new("moon"),
+		Metadata: json.RawMessage("[]"), TokenTTL: new(time.Second),
+	})
+	if !fault.Is(err, fault.CodeValidation) {
+		t.Fatalf("got %v, want VALIDATION_ERROR", err)
+	}
+	var named []string
+	for _, f := range fault.As(err).Fields {
+		named = append(named, f.Field)
+	}
+	want := []string{"agentType", "version", "capabilities[0]", "capabilities", "owner", "deploymentEnv", "metadata", "tokenTtlSeconds"}
+	if !slices.Equal(named, want) {
+		t.Errorf("%v are named, want %v", named, want)
+	}
+}
+
+func TestMetadataThatGrowsTooLargeIsRefused(t *testing.T) {
+	w := newWorld(t)
+	d := draft()
+	d.Metadata = json.RawMessage(`{"a":"` + strings.Repeat("x", 12<<10) + `"}`)
+	_, err := w.update(w.create(d).ID, agent.Patch{Metadata: json.RawMessage(`{"b":"` + strings.Repeat("x", 12<<10) + `"}`)})
+	wantField(t, err, "metadata", "size")
+}
+
+func TestALifetimeThatIsNoLongerAllowedHindersNoOtherChange(t *testing.T) {
+	w := newWorld(t)
+	id := w.create(draft()).ID
+	w.store.agents[0].TokenTTL = 2 * maxTTL // as it was registered when more was allowed
+	if a, err := w.update(id, agent.Patch{Owner: new("b")}); err != nil || a.Owner != "b" || a.TokenTTL != 2*maxTTL {
+		t.Errorf("changing the owner: %v", err)
+	}
+	_, err := w.update(id, agent.Patch{TokenTTL: new(2 * maxTTL)})
+	wantField(t, err, "tokenTtlSeconds", "maximum")
 }
 
 func TestAnEmailIsFoundInWhateverCase(t *testing.T) {

@@ -9,7 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/printable"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 )
@@ -43,26 +46,80 @@ func (r *rules) err() error {
 	return fault.InvalidFields(r.fields...)
 }
 
-// validate checks every field and lists all that is wrong (VALIDATION_ERROR).
-// maxTTL bounds the agent's own token lifetime.
-func (a *Agent) validate(maxTTL time.Duration) error {
+// Validate checks what is to be an agent of org, without making anything, and
+// lists all that is wrong (VALIDATION_ERROR).
+func (s *Service) Validate(org uuid.UUID, d Draft) error {
+	a := d.agent()
+	return s.validate(org, &a)
+}
+
+func (s *Service) validate(org uuid.UUID, a *Agent) error {
 	var r rules
 	r.require(validEmail(a.Email), "email", "format", "must be a plain address of at most 254 characters")
-	r.require(validType(a.Type), "agentType", "pattern", "must be 1 to 64 lower-case letters, digits, hyphens and underscores, beginning with a letter")
-	r.require(validVersion(a.Version), "version", "pattern", "must be a semantic version of at most 64 characters, such as v1.2.3")
-	r.capabilities(a.Capabilities)
-	r.require(a.Owner != "", "owner", "minLength", "must not be empty")
-	r.fields = append(r.fields, printable.Check("owner", a.Owner, MaxOwner)...)
-	r.require(slices.Contains([]string{"development", "staging", "production"}, a.DeploymentEnv), "deploymentEnv", "enum", "must be development, staging or production")
+	r.kind(a.Type)
+	r.version(a.Version)
+	r.capabilities(a.Capabilities, org)
+	r.owner(a.Owner)
+	r.environment(a.DeploymentEnv)
 	r.metadata(a.Metadata)
-	if a.TokenTTL != 0 {
-		r.require(a.TokenTTL >= MinTokenTTL, "tokenTtlSeconds", "minimum", "must be at least 60")
-		r.require(a.TokenTTL <= maxTTL, "tokenTtlSeconds", "maximum", "must be at most "+strconv.Itoa(int(maxTTL/time.Second)))
-	}
+	r.lifetime(a.TokenTTL, s.maxTTL)
 	return r.err()
 }
 
-func (r *rules) capabilities(c scope.Set) {
+// ValidatePatch checks what a patch names, as Validate does. What it would make
+// of the agent's metadata shows only when it is applied.
+func (s *Service) ValidatePatch(org uuid.UUID, p Patch) error {
+	var r rules
+	check(p.Type, r.kind)
+	check(p.Version, r.version)
+	check(p.Capabilities, func(c []string) { r.capabilities(c, org) })
+	check(p.Owner, r.owner)
+	check(p.DeploymentEnv, r.environment)
+	if p.Metadata != nil && !bytes.Equal(bytes.TrimSpace(p.Metadata), []byte("null")) {
+		r.metadata(p.Metadata)
+	}
+	check(p.TokenTTL, func(ttl time.Duration) { r.lifetime(ttl, s.maxTTL) })
+	return r.err()
+}
+
+func check[T any](value *T, rule func(T)) {
+	if value != nil {
+		rule(*value)
+	}
+}
+
+// ValidateReason checks why an agent is moved on (VALIDATION_ERROR).
+func (s *Service) ValidateReason(reason string) error {
+	r := rules{fields: printable.Check("reason", reason, MaxReason)}
+	return r.err()
+}
+
+func (r *rules) kind(s string) {
+	r.require(validType(s), "agentType", "pattern", "must be 1 to 64 lower-case letters, digits, hyphens and underscores, beginning with a letter")
+}
+
+func (r *rules) version(s string) {
+	r.require(validVersion(s), "version", "pattern", "must be a semantic version of at most 64 characters, such as v1.2.3")
+}
+
+func (r *rules) owner(s string) {
+	r.require(s != "", "owner", "minLength", "must not be empty")
+	r.fields = append(r.fields, printable.Check("owner", s, MaxOwner)...)
+}
+
+func (r *rules) environment(s string) {
+	r.require(slices.Contains([]string{"development", "staging", "production"}, s), "deploymentEnv", "enum", "must be development, staging or production")
+}
+
+// lifetime checks an agent's own token lifetime; zero is none.
+func (r *rules) lifetime(ttl, most time.Duration) {
+	if ttl != 0 {
+		r.require(ttl >= MinTokenTTL, "tokenTtlSeconds", "minimum", "must be at least 60")
+		r.require(ttl <= most, "tokenTtlSeconds", "maximum", "must be at most "+strconv.Itoa(int(most/time.Second)))
+	}
+}
+
+func (r *rules) capabilities(c []string, org uuid.UUID) {
 	r.require(len(c) > 0, "capabilities", "minItems", "must name at least one capability")
 	r.require(len(c) <= MaxCapabilities, "capabilities", "maxItems", "must name at most 100 capabilities")
 	if len(c) > MaxCapabilities {
@@ -72,6 +129,8 @@ func (r *rules) capabilities(c scope.Set) {
 		r.require(scope.ValidName(name), "capabilities["+strconv.Itoa(i)+"]", "pattern", "must be resource:action in lower case, at most 128 characters")
 	}
 	r.require(len(scope.New(c...)) == len(c), "capabilities", "unique", "must not repeat a capability")
+	r.require(org == organization.DefaultID() || !slices.Contains(c, scope.OrganizationsAdmin), "capabilities", "enum",
+		"must not name "+scope.OrganizationsAdmin+" outside the operator's organization")
 }
 
 func (r *rules) metadata(m json.RawMessage) {

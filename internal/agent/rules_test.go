@@ -9,6 +9,7 @@ import (
 
 	"git.sentryagent.ai/sentryagent-idp/internal/agent"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 )
 
 const maxTTL = time.Hour
@@ -21,7 +22,7 @@ func draft() agent.Draft {
 }
 
 func validate(d agent.Draft) error {
-	return agent.NewService(nil, nil, maxTTL, time.Now).Validate(d)
+	return agent.NewService(nil, nil, maxTTL, time.Now).Validate(organization.DefaultID(), d)
 }
 
 // wantField checks that err is about exactly that field, or nil where the rule is empty.

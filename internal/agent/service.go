@@ -11,10 +11,8 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
-	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/page"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
-	"git.sentryagent.ai/sentryagent-idp/internal/printable"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 )
 
@@ -70,8 +68,8 @@ type Patch struct {
 	DeploymentEnv *string
 	Metadata      json.RawMessage
 	TokenTTL      *time.Duration
-	// IfRevision is the revision the caller saw, nil where it does not care.
-	IfRevision *int64
+	// IfRevision holds the revisions the caller accepts, none where it does not care.
+	IfRevision []int64
 }
 
 // Service is the registry's logic.
@@ -96,7 +94,11 @@ func (s *Service) Create(ctx context.Context, by policy.Caller, org uuid.UUID, d
 	a := d.agent()
 	a.ID, a.OrganizationID, a.Status = uuid.New(), org, Active
 	a.CreatedAt, a.UpdatedAt, a.Revision = now, now, 1
-	if err := s.check(by, &a, nil); err != nil {
+	if err := s.validate(org, &a); err != nil {
+		return Agent{}, credential.Issued{}, err
+	}
+	a.Capabilities = scope.New(a.Capabilities...)
+	if err := by.MayGrant(a.Capabilities); err != nil {
 		return Agent{}, credential.Issued{}, err
 	}
 	issued, err := s.minter.Mint(org, a.ID, "", time.Time{})
@@ -110,19 +112,6 @@ func (s *Service) Create(ctx context.Context, by policy.Caller, org uuid.UUID, d
 		return Agent{}, credential.Issued{}, err
 	}
 	return a, issued, nil
-}
-
-// check validates an agent and what of its capabilities is new; it leaves the
-// capabilities sorted.
-func (s *Service) check(by policy.Caller, a *Agent, had scope.Set) error {
-	if err := a.validate(s.maxTTL); err != nil {
-		return err
-	}
-	a.Capabilities = scope.New(a.Capabilities...)
-	if a.OrganizationID != organization.DefaultID() && a.Capabilities.Has(scope.OrganizationsAdmin) {
-		return fault.InvalidField("capabilities", "enum", scope.OrganizationsAdmin+" exists in the operator's organization alone")
-	}
-	return by.MayGrant(had.Missing(a.Capabilities))
 }
 
 // Get gives one agent, or AGENT_NOT_FOUND.
@@ -139,20 +128,23 @@ func (s *Service) List(ctx context.Context, org uuid.UUID, f Filter, q page.Quer
 // Update applies a patch. It fails with VALIDATION_ERROR, INSUFFICIENT_SCOPE,
 // AGENT_NOT_FOUND, PRECONDITION_FAILED, or CONFLICT where the agent has ended.
 func (s *Service) Update(ctx context.Context, by policy.Caller, org, id uuid.UUID, p Patch) (Agent, error) {
+	if err := s.ValidatePatch(org, p); err != nil {
+		return Agent{}, err
+	}
 	return s.store.UpdateAgent(ctx, org, id, func(a *Agent) (audit.Event, error) {
-		if p.IfRevision != nil && *p.IfRevision != a.Revision {
-			return audit.Event{}, fault.New(fault.PreconditionFailed, fault.CodePreconditionFailed, "the agent has changed since it was read")
-		}
-		if a.Status.Ended() {
-			return audit.Event{}, fault.New(fault.Conflict, fault.CodeConflict, "an agent that is "+string(a.Status)+" cannot be changed")
-		}
 		had := a.Capabilities
 		changed, err := p.apply(a)
 		if err != nil {
 			return audit.Event{}, err
 		}
-		if err := s.check(by, a, had); err != nil {
+		if err := by.MayGrant(had.Missing(a.Capabilities)); err != nil {
 			return audit.Event{}, err
+		}
+		if err := a.at(p.IfRevision); err != nil {
+			return audit.Event{}, err
+		}
+		if a.Status.Ended() {
+			return audit.Event{}, fault.New(fault.Conflict, fault.CodeConflict, "an agent that is "+string(a.Status)+" cannot be changed")
 		}
 		if len(changed) == 0 {
 			return audit.Event{}, ErrUnchanged
@@ -166,36 +158,41 @@ func (s *Service) Update(ctx context.Context, by policy.Caller, org, id uuid.UUI
 	})
 }
 
-// Suspend stops an agent and ends its tokens; its credentials stay.
-// It fails with AGENT_NOT_FOUND, VALIDATION_ERROR, or CONFLICT.
-func (s *Service) Suspend(ctx context.Context, by policy.Caller, org, id uuid.UUID, reason string) (Agent, error) {
-	return s.moveTo(ctx, by, org, id, Suspended, audit.AgentSuspended, reason)
+// Suspend stops an agent and ends its tokens; its credentials stay. Where
+// revisions are given the agent must be at one of them. It fails with
+// VALIDATION_ERROR, AGENT_NOT_FOUND, PRECONDITION_FAILED, or CONFLICT.
+func (s *Service) Suspend(ctx context.Context, by policy.Caller, org, id uuid.UUID, reason string, ifRevision ...int64) (Agent, error) {
+	return s.moveTo(ctx, by, org, id, Suspended, audit.AgentSuspended, reason, ifRevision)
 }
 
 // Reactivate lets a suspended agent get tokens again; the old ones stay dead.
 // It fails as Suspend does.
-func (s *Service) Reactivate(ctx context.Context, by policy.Caller, org, id uuid.UUID, reason string) (Agent, error) {
-	return s.moveTo(ctx, by, org, id, Active, audit.AgentReactivated, reason)
+func (s *Service) Reactivate(ctx context.Context, by policy.Caller, org, id uuid.UUID, reason string, ifRevision ...int64) (Agent, error) {
+	return s.moveTo(ctx, by, org, id, Active, audit.AgentReactivated, reason, ifRevision)
 }
 
 // Revoke ends an agent, its credentials and tokens for good.
 // It fails as Suspend does.
-func (s *Service) Revoke(ctx context.Context, by policy.Caller, org, id uuid.UUID, reason string) (Agent, error) {
-	return s.moveTo(ctx, by, org, id, Revoked, audit.AgentRevoked, reason)
+func (s *Service) Revoke(ctx context.Context, by policy.Caller, org, id uuid.UUID, reason string, ifRevision ...int64) (Agent, error) {
+	return s.moveTo(ctx, by, org, id, Revoked, audit.AgentRevoked, reason, ifRevision)
 }
 
 // Archive takes an agent out of use and keeps it for the audit. Archiving it
-// again changes nothing and is no error. It fails with AGENT_NOT_FOUND.
-func (s *Service) Archive(ctx context.Context, by policy.Caller, org, id uuid.UUID) error {
-	_, err := s.moveTo(ctx, by, org, id, Archived, audit.AgentArchived, "")
+// again changes nothing and is no error. It fails with AGENT_NOT_FOUND and
+// PRECONDITION_FAILED.
+func (s *Service) Archive(ctx context.Context, by policy.Caller, org, id uuid.UUID, ifRevision ...int64) error {
+	_, err := s.moveTo(ctx, by, org, id, Archived, audit.AgentArchived, "", ifRevision)
 	return err
 }
 
-func (s *Service) moveTo(ctx context.Context, by policy.Caller, org, id uuid.UUID, to Status, action audit.Action, reason string) (Agent, error) {
+func (s *Service) moveTo(ctx context.Context, by policy.Caller, org, id uuid.UUID, to Status, action audit.Action, reason string, ifRevision []int64) (Agent, error) {
 	if err := s.ValidateReason(reason); err != nil {
 		return Agent{}, err
 	}
 	return s.store.UpdateAgent(ctx, org, id, func(a *Agent) (audit.Event, error) {
+		if err := a.at(ifRevision); err != nil {
+			return audit.Event{}, err
+		}
 		from := a.Status
 		if from == Archived && to == Archived {
 			return audit.Event{}, ErrUnchanged
@@ -207,18 +204,6 @@ func (s *Service) moveTo(ctx context.Context, by policy.Caller, org, id uuid.UUI
 		return by.Event(now, org, action, a.Target()).About(a.ID).Because(reason).
 			With(audit.Details{}.String("from", string(from)).String("to", string(to))), nil
 	})
-}
-
-// ValidateReason checks why an agent is moved on (VALIDATION_ERROR).
-func (s *Service) ValidateReason(reason string) error {
-	r := rules{fields: printable.Check("reason", reason, MaxReason)}
-	return r.err()
-}
-
-// Validate checks a draft without making anything (VALIDATION_ERROR).
-func (s *Service) Validate(d Draft) error {
-	a := d.agent()
-	return a.validate(s.maxTTL)
 }
 
 func (d Draft) agent() Agent {

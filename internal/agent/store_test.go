@@ -130,17 +130,17 @@ func (w *world) withStatus(s agent.Status) uuid.UUID {
 	return id
 }
 
-func (w *world) move(id uuid.UUID, to agent.Status) error {
+func (w *world) move(id uuid.UUID, to agent.Status, ifRevision ...int64) error {
 	var err error
 	switch to {
 	case agent.Active:
-		_, err = w.service.Reactivate(w.Context(), w.by, w.org, id, "")
+		_, err = w.service.Reactivate(w.Context(), w.by, w.org, id, "", ifRevision...)
 	case agent.Suspended:
-		_, err = w.service.Suspend(w.Context(), w.by, w.org, id, "")
+		_, err = w.service.Suspend(w.Context(), w.by, w.org, id, "", ifRevision...)
 	case agent.Revoked:
-		_, err = w.service.Revoke(w.Context(), w.by, w.org, id, "")
+		_, err = w.service.Revoke(w.Context(), w.by, w.org, id, "", ifRevision...)
 	case agent.Archived:
-		err = w.service.Archive(w.Context(), w.by, w.org, id)
+		err = w.service.Archive(w.Context(), w.by, w.org, id, ifRevision...)
 	}
 	return err
 }

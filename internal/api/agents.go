@@ -4,14 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/agent"
-	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
 )
 
@@ -77,16 +74,13 @@ func answerAgent(status int, a agent.Agent, v agentView) reply {
 
 func tagged(revision int64, inner reply) reply {
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("ETag", `"`+strconv.FormatInt(revision, 10)+`"`)
+		w.Header().Set("ETag", etag(revision))
 		inner(w, r)
 	}
 }
 
 func (h *Handler) createAgent(ctx context.Context, c call) (reply, error) {
-	if _, err := c.plain(); err != nil {
-		return nil, err
-	}
-	o, err := readObject(c.w, c.r, false)
+	o, err := c.object(false)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +97,7 @@ func (h *Handler) createAgent(ctx context.Context, c call) (reply, error) {
 		d.TokenTTL = *ttl
 	}
 	o.readOnly("id", "status", "createdAt", "updatedAt", "lastAuthAt")
-	if err := o.err(h.cfg.Agents.Validate(d)); err != nil {
+	if err := c.accept(ctx, func() error { return h.cfg.Agents.Validate(c.named, d) }); err != nil {
 		return nil, err
 	}
 	a, issued, err := h.cfg.Agents.Create(ctx, c.by, c.tenant, d)
@@ -156,7 +150,7 @@ func (h *Handler) listAgents(ctx context.Context, c call) (reply, error) {
 		Capability:    c.query.text("capability"), Email: c.query.text("email"),
 	}
 	q := c.query.page()
-	if err := c.query.err(); err != nil {
+	if err := c.accept(ctx, nil); err != nil {
 		return nil, err
 	}
 	p, err := h.cfg.Agents.List(ctx, c.tenant, f, q)
@@ -167,11 +161,11 @@ func (h *Handler) listAgents(ctx context.Context, c call) (reply, error) {
 }
 
 func (h *Handler) getAgent(ctx context.Context, c call) (reply, error) {
-	ids, err := c.plain("agentId")
-	if err != nil {
+	id := c.id("agentId")
+	if err := c.accept(ctx, nil); err != nil {
 		return nil, err
 	}
-	a, err := h.cfg.Agents.Get(ctx, c.tenant, ids[0])
+	a, err := h.cfg.Agents.Get(ctx, c.tenant, id)
 	if err != nil {
 		return nil, err
 	}
@@ -179,19 +173,20 @@ func (h *Handler) getAgent(ctx context.Context, c call) (reply, error) {
 }
 
 func (h *Handler) patchAgent(ctx context.Context, c call) (reply, error) {
-	id, revision, o, err := c.patch("agentId")
+	id := c.id("agentId")
+	o, err := c.object(false, mergePatch)
 	if err != nil {
 		return nil, err
 	}
 	p := agent.Patch{
 		Type: o.text("agentType"), Version: o.text("version"), Capabilities: o.texts("capabilities"),
-		Owner: o.text("owner"), DeploymentEnv: o.text("deploymentEnv"), TokenTTL: o.ttl(), IfRevision: revision,
+		Owner: o.text("owner"), DeploymentEnv: o.text("deploymentEnv"), TokenTTL: o.ttl(), IfRevision: c.ifMatch(),
 	}
 	if raw, ok := o.member("metadata"); ok {
 		p.Metadata = raw
 	}
 	o.readOnly("id", "email", "status", "organizationId", "createdAt", "updatedAt", "lastAuthAt")
-	if err := o.err(nil); err != nil {
+	if err := c.accept(ctx, func() error { return h.cfg.Agents.ValidatePatch(c.named, p) }); err != nil {
 		return nil, err
 	}
 	a, err := h.cfg.Agents.Update(ctx, c.by, c.tenant, id, p)
@@ -201,47 +196,13 @@ func (h *Handler) patchAgent(ctx context.Context, c call) (reply, error) {
 	return answerAgent(http.StatusOK, a, viewAgent(a)), nil
 }
 
-// patch begins an operation that changes what the path names: its id, the revision
-// the caller saw, and the merge patch.
-func (c call) patch(name string) (id uuid.UUID, revision *int64, o *object, err error) {
-	ids, err := c.plain(name)
-	if err != nil {
-		return uuid.Nil, nil, nil, err
-	}
-	if revision, err = c.ifMatch(); err != nil {
-		return uuid.Nil, nil, nil, err
-	}
-	o, err = readObject(c.w, c.r, false, "application/merge-patch+json")
-	return ids[0], revision, o, err
-}
-
-// ifMatch gives the revision the caller saw (RFC 9110 §13.1.1), nil where it
-// names none or any.
-func (c call) ifMatch() (*int64, error) {
-	header := c.r.Header.Get("If-Match")
-	if header == "" || header == "*" {
-		return nil, nil
-	}
-	text, ok := strings.CutPrefix(header, `"`)
-	text, closed := strings.CutSuffix(text, `"`)
-	revision, err := strconv.ParseInt(text, 10, 64)
-	if !ok || !closed || err != nil {
-		// A tag we never gave out cannot be the present one.
-		return nil, fault.New(fault.PreconditionFailed, fault.CodePreconditionFailed, "If-Match is not the ETag of the present state")
-	}
-	return &revision, nil
-}
-
 // mover is a step in an agent's lifecycle.
-type mover func(ctx context.Context, by policy.Caller, org, id uuid.UUID, reason string) (agent.Agent, error)
+type mover func(ctx context.Context, by policy.Caller, org, id uuid.UUID, reason string, ifRevision ...int64) (agent.Agent, error)
 
 func (h *Handler) move(m mover) operation {
 	return func(ctx context.Context, c call) (reply, error) {
-		ids, err := c.plain("agentId")
-		if err != nil {
-			return nil, err
-		}
-		o, err := readObject(c.w, c.r, true)
+		id := c.id("agentId")
+		o, err := c.object(true)
 		if err != nil {
 			return nil, err
 		}
@@ -249,10 +210,10 @@ func (h *Handler) move(m mover) operation {
 		if s := o.text("reason"); s != nil {
 			reason = *s
 		}
-		if err := o.err(nil); err != nil {
+		if err := c.accept(ctx, func() error { return h.cfg.Agents.ValidateReason(reason) }); err != nil {
 			return nil, err
 		}
-		a, err := m(ctx, c.by, c.tenant, ids[0], reason)
+		a, err := m(ctx, c.by, c.tenant, id, reason, c.ifMatch()...)
 		if err != nil {
 			return nil, err
 		}
@@ -261,9 +222,9 @@ func (h *Handler) move(m mover) operation {
 }
 
 func (h *Handler) archiveAgent(ctx context.Context, c call) (reply, error) {
-	ids, err := c.plain("agentId")
-	if err != nil {
+	id := c.id("agentId")
+	if err := c.accept(ctx, nil); err != nil {
 		return nil, err
 	}
-	return noContent, h.cfg.Agents.Archive(ctx, c.by, c.tenant, ids[0])
+	return noContent, h.cfg.Agents.Archive(ctx, c.by, c.tenant, id, c.ifMatch()...)
 }

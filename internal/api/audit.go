@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
-	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 )
 
 // eventView is an audit event as the API shows it (R4).
@@ -43,11 +42,11 @@ func (h *Handler) listEvents(ctx context.Context, c call) (reply, error) {
 		From:    c.query.moment("from"), To: c.query.moment("to"),
 	}
 	q := c.query.page()
-	if err := c.query.err(); err != nil {
-		return nil, err
-	}
 	if !f.From.IsZero() && !f.To.IsZero() && f.To.Before(f.From) {
-		return nil, fault.InvalidField("to", "minimum", "to must not lie before from")
+		c.wrong("to", "minimum", "must not lie before from")
+	}
+	if err := c.accept(ctx, nil); err != nil {
+		return nil, err
 	}
 	p, err := h.cfg.Log.Events(ctx, c.tenant, f, q)
 	if err != nil {
@@ -57,11 +56,11 @@ func (h *Handler) listEvents(ctx context.Context, c call) (reply, error) {
 }
 
 func (h *Handler) getEvent(ctx context.Context, c call) (reply, error) {
-	ids, err := c.plain("eventId")
-	if err != nil {
+	id := c.id("eventId")
+	if err := c.accept(ctx, nil); err != nil {
 		return nil, err
 	}
-	e, err := h.cfg.Log.Event(ctx, c.tenant, ids[0])
+	e, err := h.cfg.Log.Event(ctx, c.tenant, id)
 	if err != nil {
 		return nil, err
 	}

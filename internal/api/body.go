@@ -23,12 +23,14 @@ const (
 	maxDepth = 16       // levels of JSON
 )
 
-// object is a JSON object from a request body. Its readers collect every field
-// that is wrong, so that a caller learns of all at once.
+// mergePatch is the media type of a JSON merge patch (RFC 7396).
+const mergePatch = "application/merge-patch+json"
+
+// object is a JSON object from a request body.
 type object struct {
+	*findings
 	members map[string]json.RawMessage
 	known   []string
-	fields  []fault.Field
 }
 
 // readObject reads a body that must be one JSON object. With optional, an empty
@@ -103,10 +105,6 @@ func fieldOf(p jsontext.Pointer) string {
 		return "body"
 	}
 	return strings.ReplaceAll(strings.TrimPrefix(string(p), "/"), "/", ".")
-}
-
-func (o *object) wrong(field, rule, message string) {
-	o.fields = append(o.fields, fault.Field{Field: field, Rule: rule, Message: field + " " + message})
 }
 
 // member gives a field that is there.
@@ -209,9 +207,8 @@ func (o *object) readOnly(names ...string) {
 	}
 }
 
-// err gives all that is wrong, fields nobody asked for among it. What the domain
-// finds wrong is added where the field has not been named yet.
-func (o *object) err(domain error) error {
+// unknown refuses fields that nobody asked for.
+func (o *object) unknown() {
 	names := make([]string, 0, len(o.members))
 	for name := range o.members {
 		names = append(names, name)
@@ -223,15 +220,4 @@ func (o *object) err(domain error) error {
 			o.wrong(name, "unknown", "is not a field of this request")
 		}
 	}
-	if len(o.fields) == 0 {
-		return nil
-	}
-	if f := fault.As(domain); f != nil {
-		for _, field := range f.Fields {
-			if !slices.ContainsFunc(o.fields, func(have fault.Field) bool { return have.Field == field.Field }) {
-				o.fields = append(o.fields, field)
-			}
-		}
-	}
-	return fault.InvalidFields(o.fields...)
 }

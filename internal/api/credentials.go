@@ -55,19 +55,16 @@ func (h *Handler) viewCredential(c credential.Credential) credentialView {
 }
 
 func (h *Handler) createCredential(ctx context.Context, c call) (reply, error) {
-	ids, err := c.plain("agentId")
-	if err != nil {
-		return nil, err
-	}
-	o, err := readObject(c.w, c.r, true)
+	agentID := c.id("agentId")
+	o, err := c.object(true)
 	if err != nil {
 		return nil, err
 	}
 	request := credentialRequest(o)
-	if err := o.err(nil); err != nil {
+	if err := c.accept(ctx, func() error { return h.cfg.Credentials.Validate(request) }); err != nil {
 		return nil, err
 	}
-	issued, err := h.cfg.Credentials.Create(ctx, c.by, c.tenant, ids[0], request)
+	issued, err := h.cfg.Credentials.Create(ctx, c.by, c.tenant, agentID, request)
 	if err != nil {
 		return nil, err
 	}
@@ -83,11 +80,8 @@ func credentialRequest(o *object) credential.Request {
 }
 
 func (h *Handler) rotateCredential(ctx context.Context, c call) (reply, error) {
-	ids, err := c.plain("agentId", "credentialId")
-	if err != nil {
-		return nil, err
-	}
-	o, err := readObject(c.w, c.r, true)
+	agentID, id := c.id("agentId"), c.id("credentialId")
+	o, err := c.object(true)
 	if err != nil {
 		return nil, err
 	}
@@ -97,10 +91,10 @@ func (h *Handler) rotateCredential(ctx context.Context, c call) (reply, error) {
 		const most = int64(credential.MaxOverlap/time.Second) + 1 // what overflows is too long anyhow
 		request.Overlap = time.Duration(min(max(*seconds, -1), most)) * time.Second
 	}
-	if err := o.err(nil); err != nil {
+	if err := c.accept(ctx, func() error { return h.cfg.Credentials.Validate(request) }); err != nil {
 		return nil, err
 	}
-	issued, err := h.cfg.Credentials.Rotate(ctx, c.by, c.tenant, ids[0], ids[1], request)
+	issued, err := h.cfg.Credentials.Rotate(ctx, c.by, c.tenant, agentID, id, request)
 	if err != nil {
 		return nil, err
 	}
@@ -108,11 +102,11 @@ func (h *Handler) rotateCredential(ctx context.Context, c call) (reply, error) {
 }
 
 func (h *Handler) listCredentials(ctx context.Context, c call) (reply, error) {
-	ids, err := c.plain("agentId")
-	if err != nil {
+	agentID := c.id("agentId")
+	if err := c.accept(ctx, nil); err != nil {
 		return nil, err
 	}
-	all, err := h.cfg.Credentials.List(ctx, c.tenant, ids[0])
+	all, err := h.cfg.Credentials.List(ctx, c.tenant, agentID)
 	if err != nil {
 		return nil, err
 	}
@@ -120,9 +114,9 @@ func (h *Handler) listCredentials(ctx context.Context, c call) (reply, error) {
 }
 
 func (h *Handler) revokeCredential(ctx context.Context, c call) (reply, error) {
-	ids, err := c.plain("agentId", "credentialId")
-	if err != nil {
+	agentID, id := c.id("agentId"), c.id("credentialId")
+	if err := c.accept(ctx, nil); err != nil {
 		return nil, err
 	}
-	return noContent, h.cfg.Credentials.Revoke(ctx, c.by, c.tenant, ids[0], ids[1])
+	return noContent, h.cfg.Credentials.Revoke(ctx, c.by, c.tenant, agentID, id)
 }

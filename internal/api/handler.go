@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -28,8 +29,14 @@ type Config struct {
 	Credentials   *credential.Service
 	Log           *audit.Log
 	Denials       *audit.Folder
-	Verifier      *token.Verifier
+	Verifier      Verifier
 	Now           func() time.Time
+}
+
+// Verifier tells who presents a token.
+type Verifier interface {
+	// Caller fails with token.ErrInactive where the token does not hold.
+	Caller(ctx context.Context, raw string, origin audit.Origin) (policy.Caller, error)
 }
 
 // Handler serves the management API.
@@ -42,15 +49,11 @@ func New(cfg Config) *Handler { return &Handler{cfg: cfg} }
 type Route struct {
 	Method, Path string
 	Handler      http.HandlerFunc
-}
 
-// call is a request whose caller is known, and the tenant it is about.
-type call struct {
-	w      http.ResponseWriter
-	r      *http.Request
-	by     policy.Caller
-	tenant uuid.UUID
-	query  *query
+	scope string
+	run   operation
+	// global says that it is about organizations and not inside one.
+	global bool
 }
 
 // operation gives what to answer, or an error.
@@ -61,44 +64,51 @@ type reply func(w http.ResponseWriter, r *http.Request)
 
 // Routes lists the operations, each with the scope it needs.
 func (h *Handler) Routes() []Route {
-	route := func(method, path, needed string, o operation) Route {
-		return Route{method, path, h.serve(needed, o)}
+	const (
+		agents, agentPath = "/agents", "/agents/{agentId}"
+		credentials       = agentPath + "/credentials"
+		credentialPath    = credentials + "/{credentialId}"
+		organizations     = "/organizations"
+		organizationPath  = "/organizations/{organizationId}"
+	)
+	routes := []Route{
+		{Method: http.MethodPost, Path: agents, scope: scope.AgentsWrite, run: h.createAgent},
+		{Method: http.MethodGet, Path: agents, scope: scope.AgentsRead, run: h.listAgents},
+		{Method: http.MethodGet, Path: agentPath, scope: scope.AgentsRead, run: h.getAgent},
+		{Method: http.MethodPatch, Path: agentPath, scope: scope.AgentsWrite, run: h.patchAgent},
+		{Method: http.MethodDelete, Path: agentPath, scope: scope.AgentsWrite, run: h.archiveAgent},
+		{Method: http.MethodPost, Path: agentPath + "/suspend", scope: scope.AgentsWrite, run: h.move(h.cfg.Agents.Suspend)},
+		{Method: http.MethodPost, Path: agentPath + "/reactivate", scope: scope.AgentsWrite, run: h.move(h.cfg.Agents.Reactivate)},
+		{Method: http.MethodPost, Path: agentPath + "/revoke", scope: scope.AgentsWrite, run: h.move(h.cfg.Agents.Revoke)},
+		{Method: http.MethodPost, Path: credentials, scope: scope.CredentialsWrite, run: h.createCredential},
+		{Method: http.MethodGet, Path: credentials, scope: scope.AgentsRead, run: h.listCredentials},
+		{Method: http.MethodPost, Path: credentialPath + "/rotate", scope: scope.CredentialsWrite, run: h.rotateCredential},
+		{Method: http.MethodDelete, Path: credentialPath, scope: scope.CredentialsWrite, run: h.revokeCredential},
+		{Method: http.MethodGet, Path: "/audit/events", scope: scope.AuditRead, run: h.listEvents},
+		{Method: http.MethodGet, Path: "/audit/events/{eventId}", scope: scope.AuditRead, run: h.getEvent},
+		{Method: http.MethodPost, Path: organizations, scope: scope.OrganizationsAdmin, run: h.createOrganization, global: true},
+		{Method: http.MethodGet, Path: organizations, scope: scope.OrganizationsAdmin, run: h.listOrganizations, global: true},
+		{Method: http.MethodGet, Path: organizationPath, scope: scope.OrganizationsAdmin, run: h.getOrganization, global: true},
+		{Method: http.MethodPatch, Path: organizationPath, scope: scope.OrganizationsAdmin, run: h.patchOrganization, global: true},
 	}
-	const agentPath, credentials = "/agents/{agentId}", "/agents/{agentId}/credentials"
-	return []Route{
-		route(http.MethodPost, "/agents", scope.AgentsWrite, h.createAgent),
-		route(http.MethodGet, "/agents", scope.AgentsRead, h.listAgents),
-		route(http.MethodGet, agentPath, scope.AgentsRead, h.getAgent),
-		route(http.MethodPatch, agentPath, scope.AgentsWrite, h.patchAgent),
-		route(http.MethodDelete, agentPath, scope.AgentsWrite, h.archiveAgent),
-		route(http.MethodPost, agentPath+"/suspend", scope.AgentsWrite, h.move(h.cfg.Agents.Suspend)),
-		route(http.MethodPost, agentPath+"/reactivate", scope.AgentsWrite, h.move(h.cfg.Agents.Reactivate)),
-		route(http.MethodPost, agentPath+"/revoke", scope.AgentsWrite, h.move(h.cfg.Agents.Revoke)),
-		route(http.MethodPost, credentials, scope.CredentialsWrite, h.createCredential),
-		route(http.MethodGet, credentials, scope.AgentsRead, h.listCredentials),
-		route(http.MethodPost, credentials+"/{credentialId}/rotate", scope.CredentialsWrite, h.rotateCredential),
-		route(http.MethodDelete, credentials+"/{credentialId}", scope.CredentialsWrite, h.revokeCredential),
-		route(http.MethodGet, "/audit/events", scope.AuditRead, h.listEvents),
-		route(http.MethodGet, "/audit/events/{eventId}", scope.AuditRead, h.getEvent),
-		route(http.MethodPost, "/organizations", scope.OrganizationsAdmin, h.createOrganization),
-		route(http.MethodGet, "/organizations", scope.OrganizationsAdmin, h.listOrganizations),
-		route(http.MethodGet, "/organizations/{organizationId}", scope.OrganizationsAdmin, h.getOrganization),
-		route(http.MethodPatch, "/organizations/{organizationId}", scope.OrganizationsAdmin, h.patchOrganization),
+	for i, route := range routes {
+		routes[i].Handler = h.serve(route)
 	}
+	return routes
 }
 
-// serve finds out who calls, whether they may, and for which tenant, before the
-// operation sees anything of the request.
-func (h *Handler) serve(needed string, o operation) http.HandlerFunc {
+// serve finds out who calls and whether they may, before the operation sees
+// anything of the request.
+func (h *Handler) serve(route Route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
 		by, err := h.authenticate(ctx, r)
 		if err == nil {
-			err = h.authorize(ctx, r, by, needed)
+			err = authorize(by, route.scope)
 		}
 		var write reply
 		if err == nil {
-			write, err = h.inTenant(ctx, w, r, by, o)
+			write, err = h.run(ctx, w, r, by, route)
 		}
 		if err != nil {
 			h.refused(w, r, by, err)
@@ -121,7 +131,7 @@ func (h *Handler) authenticate(ctx context.Context, r *http.Request) (policy.Cal
 		return policy.Caller{}, unauthenticated("one Authorization header with a bearer token is required")
 	}
 	by, err := h.cfg.Verifier.Caller(ctx, raw, request.Origin(ctx))
-	if fault.As(err) == nil && err != nil {
+	if errors.Is(err, token.ErrInactive) {
 		return policy.Caller{}, unauthenticated("the bearer token is not valid")
 	}
 	if err == nil {
@@ -130,47 +140,46 @@ func (h *Handler) authenticate(ctx context.Context, r *http.Request) (policy.Cal
 	return by, err
 }
 
-func (h *Handler) authorize(_ context.Context, _ *http.Request, by policy.Caller, needed string) error {
+func authorize(by policy.Caller, needed string) error {
 	if needed == scope.OrganizationsAdmin && by.OrganizationID != organization.DefaultID() {
 		return fault.MissingScope(needed)
 	}
 	return by.Require(needed)
 }
 
-// inTenant runs the operation in the caller's own organization, or, for who may
-// reach across, in the one the query names.
-func (h *Handler) inTenant(ctx context.Context, w http.ResponseWriter, r *http.Request, by policy.Caller, o operation) (reply, error) {
-	q, err := readQuery(r)
+// run runs the operation in the caller's own organization, or in the one that the
+// query names.
+func (h *Handler) run(ctx context.Context, w http.ResponseWriter, r *http.Request, by policy.Caller, route Route) (reply, error) {
+	found := &findings{}
+	q, err := readQuery(r, found)
 	if err != nil {
 		return nil, err
 	}
-	c := call{w: w, r: r, by: by, tenant: by.OrganizationID, query: q}
-	if strings.HasPrefix(r.URL.Path, "/organizations") {
-		return o(ctx, c)
-	}
-	if named := q.id("organizationId"); named != uuid.Nil && named != by.OrganizationID {
-		if by.OrganizationID != organization.DefaultID() || !by.Scopes.Has(scope.OrganizationsAdmin) {
-			return nil, fault.New(fault.NotFound, fault.CodeNotFound, "there is no such organization")
+	c := call{findings: found, w: w, r: r, by: by, named: by.OrganizationID, query: q, organizations: h.cfg.Organizations}
+	if !route.global {
+		if named := q.id("organizationId"); named != uuid.Nil {
+			c.named = named
 		}
-		if _, err := h.cfg.Organizations.Get(ctx, named); err != nil {
-			return nil, err
-		}
-		c.tenant = named
 	}
-	return o(ctx, c)
+	return route.run(ctx, c)
 }
 
 // refused records a refusal and answers with it. One that cannot be recorded is
 // answered as the failure that it is.
 func (h *Handler) refused(w http.ResponseWriter, r *http.Request, by policy.Caller, err error) {
-	f := fault.As(err)
-	if f != nil && (f.Kind == fault.Unauthenticated || f.Kind == fault.Forbidden) {
-		reason, tenant, origin := "unauthenticated", organization.DefaultID(), request.Origin(r.Context())
-		details := audit.Details{}.String("method", r.Method)
-		if f.Kind == fault.Forbidden {
-			reason, tenant, origin = "insufficient_scope", by.OrganizationID, by.Origin
-			details = details.String("scope", f.Scope)
-		}
+	reason, tenant, origin := "", by.OrganizationID, by.Origin
+	details := audit.Details{}.String("method", r.Method)
+	switch f := fault.As(err); {
+	case errors.Is(err, errForeign):
+		reason = "foreign_organization"
+		details = details.String("organizationId", r.URL.Query().Get("organizationId"))
+	case f != nil && f.Kind == fault.Forbidden:
+		reason = "insufficient_scope"
+		details = details.String("scope", f.Scope)
+	case f != nil && f.Kind == fault.Unauthenticated:
+		reason, tenant, origin = "unauthenticated", organization.DefaultID(), request.Origin(r.Context())
+	}
+	if reason != "" {
 		event := origin.Event(h.cfg.Now(), tenant, audit.AuthorizationDenied, audit.Target{Type: audit.TypeRequest, ID: bounded(r.URL.Path)}).
 			About(by.AgentID).Deny(reason).With(details)
 		if failed := h.cfg.Denials.Deny(r.Context(), event); failed != nil {
@@ -187,28 +196,6 @@ func bounded(path string) string {
 		return path[:most]
 	}
 	return path
-}
-
-// id gives a path parameter that must be a UUID.
-func (c call) id(name string) (uuid.UUID, error) {
-	id, ok := parseID(c.r.PathValue(name))
-	if !ok {
-		return uuid.Nil, fault.InvalidField(name, "uuid", name+" must be a UUID")
-	}
-	return id, nil
-}
-
-// plain begins an operation that takes path parameters and no query of its own.
-func (c call) plain(names ...string) ([]uuid.UUID, error) {
-	var all []uuid.UUID
-	for _, name := range names {
-		id, err := c.id(name)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, id)
-	}
-	return all, c.query.err()
 }
 
 func answer[T any](status int, value T) reply {

@@ -26,6 +26,12 @@ func TestALowerMaximumBindsEveryAgent(t *testing.T) {
 	if seconds, _ := got.JSON(t)["expires_in"].(float64); seconds != 3600 {
 		t.Errorf("a token lives %v seconds, the maximum is 3600", seconds)
 	}
+	// What no longer keeps the bound hinders no other change, and is not set anew.
+	for body, want := range map[string]int{`{"owner":"another team"}`: http.StatusOK, `{"tokenTtlSeconds":86400}`: http.StatusBadRequest} {
+		if got := s.Call(http.MethodPatch, "/agents/"+agent.ID, s.Admin(), body); got.Status != want {
+			t.Errorf("PATCH %s: %d %s, want %d", body, got.Status, got.Body, want)
+		}
+	}
 }
 
 // TestATokenThatNobodyWouldTakeIsNotIssued asks for more scope than a token can

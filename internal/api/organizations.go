@@ -34,10 +34,7 @@ func answerOrganization(status int, o organization.Organization) reply {
 }
 
 func (h *Handler) createOrganization(ctx context.Context, c call) (reply, error) {
-	if _, err := c.plain(); err != nil {
-		return nil, err
-	}
-	o, err := readObject(c.w, c.r, false)
+	o, err := c.object(false)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +54,7 @@ func (h *Handler) createOrganization(ctx context.Context, c call) (reply, error)
 		d.AuditIntrospection = *b
 	}
 	o.readOnly("id", "createdAt", "updatedAt")
-	if err := o.err(nil); err != nil {
+	if err := c.accept(ctx, func() error { return h.cfg.Organizations.Validate(d) }); err != nil {
 		return nil, err
 	}
 	made, err := h.cfg.Organizations.Create(ctx, c.by.Origin, d)
@@ -72,7 +69,7 @@ func (h *Handler) createOrganization(ctx context.Context, c call) (reply, error)
 
 func (h *Handler) listOrganizations(ctx context.Context, c call) (reply, error) {
 	q := c.query.page()
-	if err := c.query.err(); err != nil {
+	if err := c.accept(ctx, nil); err != nil {
 		return nil, err
 	}
 	p, err := h.cfg.Organizations.List(ctx, q)
@@ -83,11 +80,11 @@ func (h *Handler) listOrganizations(ctx context.Context, c call) (reply, error) 
 }
 
 func (h *Handler) getOrganization(ctx context.Context, c call) (reply, error) {
-	ids, err := c.plain("organizationId")
-	if err != nil {
+	id := c.id("organizationId")
+	if err := c.accept(ctx, nil); err != nil {
 		return nil, err
 	}
-	o, err := h.cfg.Organizations.Get(ctx, ids[0])
+	o, err := h.cfg.Organizations.Get(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -95,16 +92,17 @@ func (h *Handler) getOrganization(ctx context.Context, c call) (reply, error) {
 }
 
 func (h *Handler) patchOrganization(ctx context.Context, c call) (reply, error) {
-	id, revision, o, err := c.patch("organizationId")
+	id := c.id("organizationId")
+	o, err := c.object(false, mergePatch)
 	if err != nil {
 		return nil, err
 	}
 	p := organization.Patch{
 		DisplayName: o.text("displayName"), MaxAgents: o.limit("maxAgents"), TokenRatePerMinute: o.limit("tokenRatePerMinute"),
-		AuditRetentionDays: o.limit("auditRetentionDays"), AuditIntrospection: read[bool](o, "auditIntrospection", "true or false"), IfRevision: revision,
+		AuditRetentionDays: o.limit("auditRetentionDays"), AuditIntrospection: read[bool](o, "auditIntrospection", "true or false"), IfRevision: c.ifMatch(),
 	}
 	o.readOnly("id", "name", "createdAt", "updatedAt")
-	if err := o.err(nil); err != nil {
+	if err := c.accept(ctx, func() error { return h.cfg.Organizations.ValidatePatch(p) }); err != nil {
 		return nil, err
 	}
 	changed, err := h.cfg.Organizations.Update(ctx, c.by.Origin, id, p)

@@ -20,21 +20,17 @@ const maxParameter = 512
 
 // query is the parameters of a URL, each at most once.
 type query struct {
+	*findings
 	values url.Values
 	known  []string
-	fields []fault.Field
 }
 
-func readQuery(r *http.Request) (*query, error) {
+func readQuery(r *http.Request, found *findings) (*query, error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, fault.InvalidField("query", "format", "the query of the URL is not well-formed")
 	}
-	return &query{values: values}, nil
-}
-
-func (q *query) wrong(field, rule, message string) {
-	q.fields = append(q.fields, fault.Field{Field: field, Rule: rule, Message: field + " " + message})
+	return &query{findings: found, values: values}, nil
 }
 
 func (q *query) text(name string) string {
@@ -116,8 +112,8 @@ func (q *query) page() page.Query {
 	return p
 }
 
-// err gives all that is wrong, parameters nobody asked for among it.
-func (q *query) err() error {
+// unknown refuses parameters that nobody asked for.
+func (q *query) unknown() {
 	names := make([]string, 0, len(q.values))
 	for name := range q.values {
 		names = append(names, name)
@@ -125,13 +121,10 @@ func (q *query) err() error {
 	slices.Sort(names)
 	for _, name := range names {
 		if !slices.Contains(q.known, name) {
+			q.known = append(q.known, name)
 			q.wrong(name, "unknown", "is not a parameter of this request")
 		}
 	}
-	if len(q.fields) > 0 {
-		return fault.InvalidFields(q.fields...)
-	}
-	return nil
 }
 
 // parseID takes the canonical form of a UUID alone.

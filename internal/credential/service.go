@@ -39,7 +39,7 @@ type Request struct {
 // or has MaxLive already, and INSUFFICIENT_SCOPE where the agent can do more
 // than the caller.
 func (s *Service) Create(ctx context.Context, by policy.Caller, organization, agentID uuid.UUID, r Request) (Issued, error) {
-	if err := s.validate(r); err != nil {
+	if err := s.Validate(r); err != nil {
 		return Issued{}, err
 	}
 	if err := s.allowed(ctx, by, organization, agentID); err != nil {
@@ -62,7 +62,7 @@ func (s *Service) Create(ctx context.Context, by policy.Caller, organization, ag
 // It fails as Create does, with CREDENTIAL_NOT_FOUND, and with CREDENTIAL_ERROR
 // where the credential is revoked or has expired.
 func (s *Service) Rotate(ctx context.Context, by policy.Caller, organization, agentID, id uuid.UUID, r Request) (Issued, error) {
-	if err := s.validate(r); err != nil {
+	if err := s.Validate(r); err != nil {
 		return Issued{}, err
 	}
 	old, err := s.allowedOn(ctx, by, organization, agentID, id)
@@ -178,7 +178,8 @@ func mayHoldOneMore(by policy.Caller, h Holder, live []Credential, now time.Time
 	return nil
 }
 
-func (s *Service) validate(r Request) error {
+// Validate checks a request without making anything (VALIDATION_ERROR).
+func (s *Service) Validate(r Request) error {
 	fields := printable.Check("label", r.Label, MaxLabel)
 	now := s.now().UTC()
 	switch {

@@ -3,6 +3,7 @@ package organization
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -80,8 +81,8 @@ type Patch struct {
 	TokenRatePerMinute **int64
 	AuditRetentionDays **int64
 	AuditIntrospection *bool
-	// IfRevision is the revision the caller saw, nil where it does not care.
-	IfRevision *int64
+	// IfRevision holds the revisions the caller accepts, none where it does not care.
+	IfRevision []int64
 }
 
 // Service makes and changes organizations.
@@ -96,19 +97,33 @@ func NewService(store Store, now func() time.Time) *Service { return &Service{st
 // Create makes an organization. It fails with VALIDATION_ERROR or CONFLICT.
 func (s *Service) Create(ctx context.Context, by audit.Origin, d Draft) (Organization, error) {
 	now := s.now().UTC().Truncate(time.Microsecond)
-	o := Organization{
-		ID: uuid.New(), Name: d.Name, DisplayName: d.DisplayName,
-		MaxAgents: d.MaxAgents, TokenRatePerMinute: d.TokenRatePerMinute, AuditRetentionDays: d.AuditRetentionDays,
-		AuditIntrospection: d.AuditIntrospection, CreatedAt: now, UpdatedAt: now, Revision: 1,
-	}
+	o := d.organization()
 	if err := o.validate(); err != nil {
 		return Organization{}, err
 	}
+	o.ID, o.CreatedAt, o.UpdatedAt, o.Revision = uuid.New(), now, now, 1
 	event := by.Event(now, o.ID, audit.OrganizationCreated, o.target()).With(audit.Details{}.String("name", o.Name))
 	if err := s.store.CreateOrganization(ctx, o, event); err != nil {
 		return Organization{}, err
 	}
 	return o, nil
+}
+
+func (d Draft) organization() Organization {
+	return Organization{
+		Name: d.Name, DisplayName: d.DisplayName, MaxAgents: d.MaxAgents, TokenRatePerMinute: d.TokenRatePerMinute,
+		AuditRetentionDays: d.AuditRetentionDays, AuditIntrospection: d.AuditIntrospection,
+	}
+}
+
+// Validate checks a draft without making anything (VALIDATION_ERROR).
+func (s *Service) Validate(d Draft) error { return d.organization().validate() }
+
+// ValidatePatch checks what a patch names (VALIDATION_ERROR).
+func (s *Service) ValidatePatch(p Patch) error {
+	o := Organization{Name: DefaultName} // all in order, so that only the patch can be wrong
+	p.apply(&o)
+	return o.validate()
 }
 
 // Get gives one organization, or NOT_FOUND.
@@ -124,14 +139,14 @@ func (s *Service) List(ctx context.Context, q page.Query) (page.Page[Organizatio
 // Update applies a patch. It fails with VALIDATION_ERROR, NOT_FOUND or
 // PRECONDITION_FAILED.
 func (s *Service) Update(ctx context.Context, by audit.Origin, id uuid.UUID, p Patch) (Organization, error) {
+	if err := s.ValidatePatch(p); err != nil {
+		return Organization{}, err
+	}
 	return s.store.UpdateOrganization(ctx, id, func(o *Organization) (audit.Event, error) {
-		if p.IfRevision != nil && *p.IfRevision != o.Revision {
+		if len(p.IfRevision) > 0 && !slices.Contains(p.IfRevision, o.Revision) {
 			return audit.Event{}, fault.New(fault.PreconditionFailed, fault.CodePreconditionFailed, "the organization has changed since it was read")
 		}
 		changed := p.apply(o)
-		if err := o.validate(); err != nil {
-			return audit.Event{}, err
-		}
 		if len(changed) == 0 {
 			return audit.Event{}, ErrUnchanged
 		}

@@ -227,7 +227,7 @@ func TestAPatchChangesWhatItNamesAndTheRevision(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.at = w.at.Add(time.Minute)
-			c.patch.IfRevision = new(want.Revision)
+			c.patch.IfRevision = []int64{7, want.Revision}
 			c.apply(&want)
 			want.Revision++
 			want.UpdatedAt = w.at.Truncate(time.Microsecond)
@@ -256,7 +256,7 @@ func TestAPatchThatChangesNothingWritesNothing(t *testing.T) {
 		"empty": {},
 		"the same values": {
 			DisplayName: new("Acme"), MaxAgents: new(new(int64(5))), TokenRatePerMinute: &none, AuditRetentionDays: &none,
-			AuditIntrospection: new(true), IfRevision: new(int64(1)),
+			AuditIntrospection: new(true), IfRevision: []int64{1},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -279,10 +279,12 @@ func TestARefusedPatchLeavesTheOrganizationAsItWas(t *testing.T) {
 		patch organization.Patch
 		want  fault.Code
 	}{
-		"a stale revision":     {o.ID, organization.Patch{DisplayName: new("b"), IfRevision: new(int64(7))}, fault.CodePreconditionFailed},
-		"an invalid limit":     {o.ID, organization.Patch{DisplayName: new("b"), MaxAgents: new(new(int64(0)))}, fault.CodeValidation},
-		"an invalid name":      {o.ID, organization.Patch{DisplayName: new("b\n")}, fault.CodeValidation},
-		"no such organization": {uuid.New(), organization.Patch{DisplayName: new("b")}, fault.CodeNotFound},
+		"a stale revision":                          {o.ID, organization.Patch{DisplayName: new("b"), IfRevision: []int64{7}}, fault.CodePreconditionFailed},
+		"an invalid limit":                          {o.ID, organization.Patch{DisplayName: new("b"), MaxAgents: new(new(int64(0)))}, fault.CodeValidation},
+		"an invalid name":                           {o.ID, organization.Patch{DisplayName: new("b\n")}, fault.CodeValidation},
+		"an invalid limit and a stale revision":     {o.ID, organization.Patch{MaxAgents: new(new(int64(0))), IfRevision: []int64{7}}, fault.CodeValidation},
+		"an invalid limit and no such organization": {uuid.New(), organization.Patch{MaxAgents: new(new(int64(0)))}, fault.CodeValidation},
+		"no such organization":                      {uuid.New(), organization.Patch{DisplayName: new("b")}, fault.CodeNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := w.service.Update(t.Context(), w.by, c.id, c.patch); !fault.Is(err, c.want) {

@@ -1,0 +1,40 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/api"
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/policy"
+	"git.sentryagent.ai/sentryagent-idp/internal/request"
+)
+
+// broken is a Verifier that has a defect.
+type broken struct{}
+
+func (broken) Caller(context.Context, string, audit.Origin) (policy.Caller, error) {
+	return policy.Caller{}, errors.New("a defect")
+}
+
+// TestADefectIsNotTheCallersFault: only a token that does not hold is a 401.
+func TestADefectIsNotTheCallersFault(t *testing.T) {
+	for _, route := range api.New(api.Config{Verifier: broken{}}).Routes() {
+		known := &request.Info{}
+		r := httptest.NewRequestWithContext(request.With(t.Context(), known), route.Method, "/", nil)
+		r.Header.Set("Authorization", "Bearer x")
+		w := httptest.NewRecorder()
+		route.Handler(w, r)
+		if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "INTERNAL") || strings.Contains(w.Body.String(), "defect") {
+			t.Errorf("%s %s: %d %s", route.Method, route.Path, w.Code, w.Body)
+		}
+		if line := fmt.Sprint(known.Attrs()); !strings.Contains(line, "cause=a defect") {
+			t.Errorf("%s %s: the log line has no cause: %s", route.Method, route.Path, line)
+		}
+	}
+}
