@@ -20,6 +20,7 @@ func TestALowerMaximumBindsEveryAgent(t *testing.T) {
 	if got := s.Call(http.MethodPatch, "/agents/"+agent.ID, s.Admin(), `{"tokenTtlSeconds":86400}`); got.Status != http.StatusOK {
 		t.Fatalf("a lifetime of a day: %d %s", got.Status, got.Body)
 	}
+	id, secret := s.AdminID, s.AdminSecret
 	s.Stop()
 	s = apptest.StartIn(t, dir, contract, "TOKEN_TTL_MAX=1h")
 	got := s.Form("/oauth2/token", agent.ID, agent.Secret, url.Values{"grant_type": {"client_credentials"}})
@@ -27,8 +28,9 @@ func TestALowerMaximumBindsEveryAgent(t *testing.T) {
 		t.Errorf("a token lives %v seconds, the maximum is 3600", seconds)
 	}
 	// What no longer keeps the bound hinders no other change, and is not set anew.
+	admin := s.Token(id, secret, apptest.AllScopes)
 	for body, want := range map[string]int{`{"owner":"another team"}`: http.StatusOK, `{"tokenTtlSeconds":86400}`: http.StatusBadRequest} {
-		if got := s.Call(http.MethodPatch, "/agents/"+agent.ID, s.Admin(), body); got.Status != want {
+		if got := s.Call(http.MethodPatch, "/agents/"+agent.ID, admin, body); got.Status != want {
 			t.Errorf("PATCH %s: %d %s, want %d", body, got.Status, got.Body, want)
 		}
 	}
