@@ -144,9 +144,9 @@ func (o *object) ttl() *time.Duration {
 
 func (h *Handler) listAgents(ctx context.Context, c call) (reply, error) {
 	f := agent.Filter{
-		Status: agent.Status(c.query.oneOf("status", "active", "suspended", "revoked", "archived")),
+		Status: oneOf(c.query, "status", agent.Active, agent.Suspended, agent.Revoked, agent.Archived),
 		Type:   c.query.text("agentType"), Owner: c.query.text("owner"),
-		DeploymentEnv: c.query.oneOf("deploymentEnv", "development", "staging", "production"),
+		DeploymentEnv: oneOf(c.query, "deploymentEnv", "development", "staging", "production"),
 		Capability:    c.query.text("capability"), Email: c.query.text("email"),
 	}
 	q := c.query.page()

@@ -37,8 +37,8 @@ func viewEvent(e audit.Event) eventView {
 
 func (h *Handler) listEvents(ctx context.Context, c call) (reply, error) {
 	f := audit.Filter{
-		AgentID: c.query.id("agentId"), ActorID: c.query.text("actorId"), Action: audit.Action(c.query.text("action")),
-		Outcome: audit.Outcome(c.query.oneOf("outcome", string(audit.Success), string(audit.Denied))),
+		AgentID: c.query.id("agentId"), ActorID: c.query.text("actorId"), Action: oneOf(c.query, "action", audit.Actions()...),
+		Outcome: oneOf(c.query, "outcome", audit.Success, audit.Denied),
 		From:    c.query.moment("from"), To: c.query.moment("to"),
 	}
 	q := c.query.page()

@@ -71,13 +71,13 @@ func scanJSON(body []byte) error {
 			return nil
 		}
 		if err != nil {
-			return jsonError(err)
+			return jsonError(d, err)
 		}
 		if d.StackDepth() > maxDepth {
 			return fault.InvalidField("body", "depth", "the body must be nested at most 16 levels deep")
 		}
 		if token.Kind() == '"' && strings.ContainsRune(token.String(), 0) {
-			return fault.InvalidField(fieldOf(d.StackPointer()), "format", "text must not hold NUL characters")
+			return fault.InvalidField(fieldOf(d, d.StackPointer()), "format", "text must not hold NUL characters")
 		}
 		if d.StackDepth() == 0 {
 			if values++; values > 1 {
@@ -87,10 +87,10 @@ func scanJSON(body []byte) error {
 	}
 }
 
-func jsonError(err error) error {
+func jsonError(d *jsontext.Decoder, err error) error {
 	syntactic, ok := errors.AsType[*jsontext.SyntacticError](err)
 	if ok && errors.Is(err, jsontext.ErrDuplicateName) {
-		name := fieldOf(syntactic.JSONPointer)
+		name := fieldOf(d, syntactic.JSONPointer)
 		return fault.InvalidField(name, "duplicate", name+" stands in the body more than once")
 	}
 	if ok {
@@ -99,12 +99,30 @@ func jsonError(err error) error {
 	return fault.InvalidField("body", "json", "the body is not valid JSON")
 }
 
-// fieldOf turns a JSON pointer into the dotted name of a field.
-func fieldOf(p jsontext.Pointer) string {
-	if p == "" {
+// fieldOf names the field a JSON pointer leads to as every other error does:
+// members after a dot, indexes in brackets. d has read as far as the pointer.
+func fieldOf(d *jsontext.Decoder, p jsontext.Pointer) string {
+	var name strings.Builder
+	level := 0
+	for token := range p.Tokens() {
+		level++
+		kind := jsontext.Kind('{')
+		if level <= d.StackDepth() {
+			kind, _ = d.StackIndex(level)
+		}
+		switch {
+		case kind == '[':
+			name.WriteString("[" + token + "]")
+		case name.Len() > 0:
+			name.WriteString("." + token)
+		default:
+			name.WriteString(token)
+		}
+	}
+	if name.Len() == 0 {
 		return "body"
 	}
-	return strings.ReplaceAll(strings.TrimPrefix(string(p), "/"), "/", ".")
+	return name.String()
 }
 
 // member gives a field that is there.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,5 +37,17 @@ func TestADefectIsNotTheCallersFault(t *testing.T) {
 		if line := fmt.Sprint(known.Attrs()); !strings.Contains(line, "cause=a defect") {
 			t.Errorf("%s %s: the log line has no cause: %s", route.Method, route.Path, line)
 		}
+	}
+}
+
+// TestTheContractNamesEveryAction that can stand in the record.
+func TestTheContractNamesEveryAction(t *testing.T) {
+	var named []audit.Action
+	for _, value := range contract.Doc.Components.Schemas["Action"].Value.Enum {
+		name, _ := value.(string)
+		named = append(named, audit.Action(name))
+	}
+	if !slices.Equal(named, audit.Actions()) {
+		t.Errorf("the contract names\n%v\nthere are\n%v", named, audit.Actions())
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -55,13 +56,28 @@ func (q *query) text(name string) string {
 	return ""
 }
 
-func (q *query) oneOf(name string, allowed ...string) string {
-	s := q.text(name)
+func oneOf[T ~string](q *query, name string, allowed ...T) T {
+	s := T(q.text(name))
 	if s != "" && !slices.Contains(allowed, s) {
-		q.wrong(name, "enum", "has a value that is not known")
+		q.wrong(name, "enum", "must be "+alternatives(allowed))
 		return ""
 	}
 	return s
+}
+
+// alternatives reads as "a, b or c".
+func alternatives[T ~string](all []T) string {
+	var text strings.Builder
+	for i, one := range all {
+		switch {
+		case i > 0 && i == len(all)-1:
+			text.WriteString(" or ")
+		case i > 0:
+			text.WriteString(", ")
+		}
+		text.WriteString(string(one))
+	}
+	return text.String()
 }
 
 func (q *query) id(name string) uuid.UUID {
@@ -83,7 +99,10 @@ func (q *query) moment(name string) time.Time {
 		return time.Time{}
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
+	switch {
+	case err != nil && strings.Contains(s, " "): // what a + in a URL stands for
+		q.wrong(name, "format", "must be an RFC 3339 time, in which + is written %2B")
+	case err != nil:
 		q.wrong(name, "format", "must be an RFC 3339 time")
 	}
 	return t

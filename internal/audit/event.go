@@ -32,6 +32,15 @@ const (
 	OrganizationUpdated Action = "organization.updated"
 )
 
+// Actions lists all of them.
+func Actions() []Action {
+	return []Action{
+		AgentCreated, AgentUpdated, AgentSuspended, AgentReactivated, AgentRevoked, AgentArchived,
+		CredentialCreated, CredentialRotated, CredentialRevoked, TokenIssued, TokenDenied, TokenRevoked, TokenIntrospected,
+		KeyRotated, AuthorizationDenied, OrganizationCreated, OrganizationUpdated,
+	}
+}
+
 // Outcome says how an action ended.
 type Outcome string
 
