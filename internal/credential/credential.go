@@ -76,6 +76,10 @@ type Holder struct {
 
 // Store keeps the credentials.
 type Store interface {
+	// Holder gives the agent and its live credentials, as ChangeCredentials reads
+	// them, to ask what may be changed before it is paid for. It may be out of date
+	// when it is given. AGENT_NOT_FOUND where there is no such agent.
+	Holder(ctx context.Context, organization, agentID uuid.UUID) (h Holder, live []Credential, err error)
 	// ChangeCredentials reads the agent and its live credentials, which are all
 	// that are not revoked, expired ones included. It lets change decide, and
 	// writes what it returns (new or changed, by id) and its event in one

@@ -133,24 +133,27 @@ var errNothingToWrite = errors.New("nothing is to be written")
 
 // allowed asks before any hashing is paid for; the transaction asks again.
 func (s *Service) allowed(ctx context.Context, by policy.Caller, organization, agentID uuid.UUID) error {
-	err := s.store.ChangeCredentials(ctx, organization, agentID, func(h Holder, live []Credential) ([]Credential, audit.Event, error) {
-		if err := mayHoldOneMore(by, h, live, s.now()); err != nil {
-			return nil, audit.Event{}, err
-		}
-		return nil, audit.Event{}, errNothingToWrite
-	})
-	if errors.Is(err, errNothingToWrite) {
-		return nil
+	h, live, err := s.store.Holder(ctx, organization, agentID)
+	if err != nil {
+		return err
 	}
-	return err
+	return mayHoldOneMore(by, h, live, s.now())
 }
 
+// allowedOn is allowed for a successor of the credential, which it gives.
 func (s *Service) allowedOn(ctx context.Context, by policy.Caller, organization, agentID, id uuid.UUID) (Credential, error) {
+	h, live, err := s.store.Holder(ctx, organization, agentID)
+	if err != nil {
+		return Credential{}, err
+	}
+	if err := by.MayGrant(h.Capabilities); err != nil {
+		return Credential{}, err
+	}
 	c, err := s.store.Credential(ctx, organization, agentID, id)
 	if err != nil {
 		return Credential{}, err
 	}
-	if err := s.allowed(ctx, by, organization, agentID); err != nil {
+	if err := mayHoldOneMore(by, h, live, s.now()); err != nil {
 		return Credential{}, err
 	}
 	if c.Status(s.now()) != Active {
@@ -160,11 +163,11 @@ func (s *Service) allowedOn(ctx context.Context, by policy.Caller, organization,
 }
 
 func mayHoldOneMore(by policy.Caller, h Holder, live []Credential, now time.Time) error {
-	if h.Ended {
-		return credentialError("an agent that is " + h.Status + " cannot get credentials")
-	}
 	if err := by.MayGrant(h.Capabilities); err != nil {
 		return err
+	}
+	if h.Ended {
+		return credentialError("an agent that is " + h.Status + " cannot get credentials")
 	}
 	active := 0
 	for _, c := range live {

@@ -113,6 +113,30 @@ func TestNobodyGetsTheCredentialsOfAStrongerAgent(t *testing.T) { // (R36)
 	}
 }
 
+func TestWhatIsRefusedOpensNoTransaction(t *testing.T) {
+	w := newWorld(t)
+	issued := w.mustCreate(credential.Request{})
+	begun := w.store.changes
+	w.store.holder.Ended, w.store.holder.Status, w.store.holder.Capabilities = true, "revoked", scope.New(scope.AuditRead)
+	for does, ask := range map[string]func() error{
+		"Create": func() error { _, err := w.create(credential.Request{}); return err },
+		"Rotate": func() error { _, err := w.rotate(issued.ID, credential.Request{}); return err },
+		// What may not be done is told before what is not there.
+		"Rotate of an unknown credential": func() error { _, err := w.rotate(uuid.New(), credential.Request{}); return err },
+	} {
+		if err := ask(); !fault.Is(err, fault.CodeInsufficientScope) {
+			t.Errorf("%s: %v, want INSUFFICIENT_SCOPE", does, err)
+		}
+	}
+	w.store.holder.Capabilities = nil
+	if _, err := w.create(credential.Request{}); !fault.Is(err, fault.CodeCredential) {
+		t.Errorf("for an agent that has ended: %v", err)
+	}
+	if w.store.changes != begun {
+		t.Errorf("%d transactions were begun for what was refused", w.store.changes-begun)
+	}
+}
+
 func TestWhatIsNotThereIsNotFound(t *testing.T) {
 	w := newWorld(t)
 	issued := w.mustCreate(credential.Request{})

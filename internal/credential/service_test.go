@@ -19,10 +19,11 @@ import (
 
 // memory is a credential.Store with one agent.
 type memory struct {
-	holder credential.Holder
-	all    []credential.Credential
-	events []audit.Event
-	now    func() time.Time
+	holder  credential.Holder
+	all     []credential.Credential
+	events  []audit.Event
+	now     func() time.Time
+	changes int // how often a change was asked for
 	// meanwhile happens just before a change.
 	meanwhile func()
 }
@@ -34,6 +35,20 @@ func (m *memory) has(org, agent uuid.UUID) error {
 	return nil
 }
 
+func (m *memory) live() []credential.Credential {
+	var live []credential.Credential
+	for _, c := range m.all {
+		if c.RevokedAt.IsZero() {
+			live = append(live, c)
+		}
+	}
+	return live
+}
+
+func (m *memory) Holder(_ context.Context, org, agent uuid.UUID) (credential.Holder, []credential.Credential, error) {
+	return m.holder, m.live(), m.has(org, agent)
+}
+
 func (m *memory) ChangeCredentials(_ context.Context, org, agent uuid.UUID,
 	change func(credential.Holder, []credential.Credential) ([]credential.Credential, audit.Event, error),
 ) error {
@@ -43,13 +58,8 @@ func (m *memory) ChangeCredentials(_ context.Context, org, agent uuid.UUID,
 	if m.meanwhile != nil {
 		m.meanwhile()
 	}
-	var live []credential.Credential
-	for _, c := range m.all {
-		if c.RevokedAt.IsZero() {
-			live = append(live, c)
-		}
-	}
-	changed, event, err := change(m.holder, live)
+	m.changes++
+	changed, event, err := change(m.holder, m.live())
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"Agents", agentTests()},
 		{"AgentLists", agentListTests()},
 		{"Credentials", credentialTests()},
+		{"Holders", holderTests()},
 		{"Records", recordTests()},
 		{"Events", eventTests()},
 		{"Counter", counterTests()},
