@@ -206,8 +206,8 @@ func (s *Store) Agents(ctx context.Context, organization uuid.UUID, f agent.Filt
 		id = "k.agent_id"
 	}
 	w.after(order+".created_at", id, q.After)
-	rows, err := list(ctx, s, s.read, scanAgent, "SELECT "+agentColumns+" FROM "+from+" WHERE "+w.String()+
-		" ORDER BY "+order+".created_at DESC, "+id+" DESC LIMIT "+strconv.Itoa(q.Limit+1), w.args...)
+	rows, err := listed(ctx, s, scanAgent, "SELECT "+agentColumns+" FROM "+from+" WHERE "+w.String()+
+		" ORDER BY "+order+".created_at DESC, "+id+" DESC LIMIT "+strconv.Itoa(q.Limit+1), s.dialect.Once(w.args)...)
 	if err != nil {
 		return page.Page[agent.Agent]{}, broken("listing agents", err)
 	}

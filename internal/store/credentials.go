@@ -104,7 +104,7 @@ func (s *Store) Credentials(ctx context.Context, organization, agentID uuid.UUID
 	if _, err := s.Agent(ctx, organization, agentID); err != nil {
 		return nil, err
 	}
-	all, err := list(ctx, s, s.read, scanCredential, "SELECT "+credentialColumns+" FROM credentials c WHERE c.agent_id = $1 ORDER BY c.created_at DESC, c.id DESC LIMIT "+
+	all, err := listed(ctx, s, scanCredential, "SELECT "+credentialColumns+" FROM credentials c WHERE c.agent_id = $1 ORDER BY c.created_at DESC, c.id DESC LIMIT "+
 		strconv.Itoa(credential.MaxListed), agentID)
 	if err != nil {
 		return nil, broken("listing credentials", err)

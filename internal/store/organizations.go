@@ -89,7 +89,7 @@ func (s *Store) UpdateOrganization(ctx context.Context, id uuid.UUID, change fun
 func (s *Store) Organizations(ctx context.Context, q page.Query) (page.Page[organization.Organization], error) {
 	w := where{terms: []string{"1 = 1"}}
 	w.after("created_at", "id", q.After)
-	rows, err := list(ctx, s, s.read, scanOrganization, "SELECT "+organizationColumns+" FROM organizations WHERE "+w.String()+
+	rows, err := listed(ctx, s, scanOrganization, "SELECT "+organizationColumns+" FROM organizations WHERE "+w.String()+
 		" ORDER BY created_at DESC, id DESC LIMIT "+strconv.Itoa(q.Limit+1), w.args...)
 	if err != nil {
 		return page.Page[organization.Organization]{}, broken("listing organizations", err)

@@ -130,8 +130,8 @@ func (s *Store) Events(ctx context.Context, organization uuid.UUID, f audit.Filt
 		w.add("time < $?", f.To)
 	}
 	w.after("time", "id", q.After)
-	rows, err := list(ctx, s, s.read, scanEvent,
-		"SELECT sequence, body FROM audit_events WHERE "+w.String()+" ORDER BY time DESC, id DESC LIMIT "+strconv.Itoa(q.Limit+1), w.args...)
+	rows, err := listed(ctx, s, scanEvent,
+		"SELECT sequence, body FROM audit_events WHERE "+w.String()+" ORDER BY time DESC, id DESC LIMIT "+strconv.Itoa(q.Limit+1), s.dialect.Once(w.args)...)
 	if err != nil {
 		return page.Page[audit.Event]{}, broken("listing audit events", err)
 	}

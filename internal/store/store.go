@@ -23,8 +23,14 @@ type Dialect interface {
 	// Retryable reports whether the engine asks for the transaction to be done again;
 	// then none of it was written.
 	Retryable(err error) bool
+	// Sound reports what is wrong with the database as a whole, such as a file that is
+	// no longer the one that was opened; nil where nothing is.
+	Sound() error
 	// ForUpdate is what a SELECT ends with to lock what it reads.
 	ForUpdate() string
+	// Once gives what to bind to a query whose plan is to be made for these arguments
+	// alone, as the best way through a list differs with what is asked for.
+	Once(args []any) []any
 	// Rows gives a query for rows whose values are bound, and what to bind to it from
 	// $1 on.
 	Rows(columns []Column) (query string, args []any)
@@ -34,20 +40,21 @@ type Dialect interface {
 type Store struct {
 	// write begins transactions that may write; read serves all else.
 	write, read *sql.DB
-	dialect     Dialect
+	// lists bounds how many connections long lists may hold, so that what every
+	// request needs always finds one.
+	lists   chan struct{}
+	dialect Dialect
+	probe   probe
 }
 
-// New makes a store on two handles of one database, which may be the same.
-func New(write, read *sql.DB, d Dialect) *Store { return &Store{write: write, read: read, dialect: d} }
+// New makes a store on two handles of one database, which may be the same. lists
+// is how many lists may be read at a time, less than read has connections.
+func New(write, read *sql.DB, lists int, d Dialect) *Store {
+	return &Store{write: write, read: read, lists: make(chan struct{}, lists), dialect: d}
+}
 
 // Close closes the database.
 func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close()) }
-
-// Ping reports whether the database answers.
-func (s *Store) Ping(ctx context.Context) error {
-	var one int
-	return s.row(ctx, s.read, "SELECT 1").Scan(&one)
-}
 
 // patience is how long a caller who sets no deadline waits for the database.
 const patience = 10 * time.Second
@@ -113,6 +120,22 @@ func list[T any](ctx context.Context, s *Store, q querier, scan func(scanner) (T
 		all = append(all, one)
 	}
 	return all, rows.Err()
+}
+
+// listPatience bounds one long list.
+const listPatience = 5 * time.Second
+
+// listed is list for what may be long.
+func listed[T any](ctx context.Context, s *Store, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
+	ctx, cancel := context.WithTimeout(ctx, listPatience)
+	defer cancel()
+	select {
+	case s.lists <- struct{}{}:
+		defer func() { <-s.lists }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("too many lists are being read: %w", context.Cause(ctx))
+	}
+	return list(ctx, s, s.read, scan, query, args...)
 }
 
 type scanner interface{ Scan(dest ...any) error }

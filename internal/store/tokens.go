@@ -37,8 +37,9 @@ func (s *Store) TokenRevoked(ctx context.Context, id uuid.UUID) (bool, error) {
 	return n > 0, nil
 }
 
-// revocationGrace covers clocks that differ between nodes.
-const revocationGrace = 5 * time.Minute
+// revocationGrace is how long after its token's end a revocation is kept: twice as
+// long as any token lives, so that a clock that jumps ahead and back revives none.
+const revocationGrace = 48 * time.Hour
 
 // Maintain forgets the revocations of tokens that have expired anyway.
 func (s *Store) Maintain(ctx context.Context, now time.Time) error {

@@ -58,7 +58,7 @@ func TestNoStatementReadsAWholeTable(t *testing.T) {
 	open(t, path)
 	write, read, heard := raw(t, sqlite.WriteDSN(path)), raw(t, sqlite.ReadDSN(path)), &listener{}
 	write.SetMaxOpenConns(1)
-	s := store.New(write, read, heard)
+	s := store.New(write, read, 2, heard)
 	a, c := register(t, s, "a@example.com")
 	now := a.CreatedAt
 	event := audit.System("test").Event(now, org, audit.AgentUpdated, a.Target()).About(a.ID)
@@ -152,7 +152,7 @@ func TestEveryFilterHasItsIndex(t *testing.T) {
 	path, org := filepath.Join(t.TempDir(), "agentidp.db"), organization.DefaultID()
 	open(t, path)
 	db, heard := raw(t, sqlite.ReadDSN(path)), &listener{}
-	s := store.New(db, db, heard)
+	s := store.New(db, db, 2, heard)
 	check := func(want string) {
 		t.Helper()
 		for _, query := range heard.take() {

@@ -50,14 +50,22 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the database: %w", err), write.Close())
 	}
-	read.SetMaxOpenConns(max(4, runtime.GOMAXPROCS(0)))
-	read.SetMaxIdleConns(max(4, runtime.GOMAXPROCS(0)))
-	return store.New(write, read, dialect{}), nil
+	readers := maxLists + max(4, runtime.GOMAXPROCS(0))
+	read.SetMaxOpenConns(readers)
+	read.SetMaxIdleConns(readers)
+	opened, err := os.Stat(path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the database: %w", err), read.Close(), write.Close())
+	}
+	return store.New(write, read, maxLists, dialect{path: path, opened: opened}), nil
 }
+
+// maxLists is how many connections long lists may hold.
+const maxLists = 2
 
 func dsn(path, txlock, mode string) string {
 	q := url.Values{"_txlock": {txlock}, "_pragma": {
-		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "trusted_schema(0)", "cache_size(-16000)", mode,
+		"busy_timeout(3000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "trusted_schema(0)", "cache_size(-16000)", mode,
 	}}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 }
@@ -71,11 +79,35 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	_, err = provider.Up(ctx)
-	return err
+	// Several may start on one empty folder at once: who comes second finds it done.
+	for attempt := 1; ; attempt++ {
+		if _, err = provider.Up(ctx); err == nil || attempt == maxMigrations {
+			return err
+		}
+	}
 }
 
-type dialect struct{}
+// maxMigrations is how often a migration is tried.
+const maxMigrations = 10
+
+// dialect is SQLite's, of one file.
+type dialect struct {
+	path   string
+	opened os.FileInfo
+}
+
+// Sound sees to it that the file is still the one that was opened: what is written to
+// one that was removed is gone when the process ends.
+func (d dialect) Sound() error {
+	now, err := os.Stat(d.path)
+	if err != nil {
+		return fmt.Errorf("the database file is gone: %w", err)
+	}
+	if !os.SameFile(d.opened, now) {
+		return fmt.Errorf("%s is not the file that was opened", d.path)
+	}
+	return nil
+}
 
 // Rewrite turns $n into ?n; no query holds a $ for anything else.
 func (dialect) Rewrite(query string) string { return strings.ReplaceAll(query, "$", "?") }
@@ -99,6 +131,9 @@ func (dialect) Retryable(error) bool { return false }
 
 // ForUpdate is not needed: there is one writer.
 func (dialect) ForUpdate() string { return "" }
+
+// Once leaves the arguments as they are: a plan does not depend on them.
+func (dialect) Once(args []any) []any { return args }
 
 // Rows is a list of tuples, a parameter to each value.
 func (dialect) Rows(columns []store.Column) (query string, args []any) {

@@ -15,6 +15,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/agent"
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/page"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
@@ -219,6 +220,55 @@ func TestConnectionsSyncEveryCommit(t *testing.T) {
 		_, err := db.ExecContext(t.Context(), "UPDATE change_counter SET value = value + 1")
 		if (err == nil) != (name == "write") {
 			t.Errorf("%s: a write gives %v", name, err)
+		}
+	}
+}
+
+// TestAFileThatWasReplacedTakesNothing removes the database under a running server:
+// what would be written to it would be gone at the next start (R4).
+func TestAFileThatWasReplacedTakesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agentidp.db")
+	s, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	event := audit.System("test").Event(time.Now(), organization.DefaultID(), audit.TokenIssued, audit.Target{Type: audit.TypeToken})
+	record := []audit.Record{{Event: event}}
+	if _, err := s.AppendRecords(t.Context(), record); err != nil {
+		t.Fatal(err)
+	}
+	for _, replace := range []func() error{
+		func() error { return os.Remove(path) },
+		func() error { return os.WriteFile(path, []byte("something else"), 0o600) },
+	} {
+		if err := replace(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.AppendRecords(t.Context(), record); !fault.Is(err, fault.CodeUnavailable) {
+			t.Errorf("a record for a file that is gone: %v, want UNAVAILABLE", err)
+		}
+	}
+}
+
+// TestSeveralMayStartOnAnEmptyFolder opens one database many times at once.
+func TestSeveralMayStartOnAnEmptyFolder(t *testing.T) {
+	for range 2 {
+		path := filepath.Join(t.TempDir(), "agentidp.db")
+		failures := make(chan error, 4)
+		for range cap(failures) {
+			go func() {
+				s, err := sqlite.Open(t.Context(), path)
+				if err == nil {
+					err = s.Close()
+				}
+				failures <- err
+			}()
+		}
+		for range cap(failures) {
+			if err := <-failures; err != nil {
+				t.Errorf("one of several that start at once: %v", err)
+			}
 		}
 	}
 }

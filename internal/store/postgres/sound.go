@@ -1,0 +1,4 @@
+package postgres
+
+// Sound is nothing to ask for: a server looks after its own files.
+func (dialect) Sound() error { return nil }
