@@ -1,0 +1,318 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// runbookEnv is what every server of these tests is started with.
+var runbookEnv = []string{"RATE_LIMIT=off", "SECRET_HASHER=hmac", "JWT_ISSUER=http://idp.example.test"}
+
+// tryRunbook runs a script of docs/runbooks to its end.
+func tryRunbook(t *testing.T, name string, env []string, args ...string) result {
+	t.Helper()
+	script, err := filepath.Abs(filepath.Join("..", "..", "docs", "runbooks", name+".sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := command(ctx, t, filepath.Join(t.TempDir(), "unset"), append([]string{"AGENTIDP=" + binary}, env...))
+	cmd.Path, cmd.Args = "/bin/bash", append([]string{"bash", script}, args...)
+	cmd.WaitDelay = time.Second // what it started may keep its output open
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	began := time.Now()
+	err = cmd.Run()
+	if exit := (*exec.ExitError)(nil); ctx.Err() != nil || (err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay)) {
+		t.Fatalf("%s.sh %s: %v\n%s%s", name, strings.Join(args, " "), err, &stdout, &stderr)
+	}
+	t.Logf("%s.sh %s ended with %d after %s", name, strings.Join(args, " "), cmd.ProcessState.ExitCode(), time.Since(began).Round(time.Millisecond))
+	return result{code: cmd.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
+}
+
+// runbook is tryRunbook for what must succeed.
+func runbook(t *testing.T, name string, env []string, args ...string) string {
+	t.Helper()
+	r := tryRunbook(t, name, env, args...)
+	if r.code != 0 {
+		t.Fatalf("%s.sh %s: exit code %d\n%s%s", name, strings.Join(args, " "), r.code, r.stdout, r.stderr)
+	}
+	return r.stdout
+}
+
+// refuses is tryRunbook for what must fail and say why.
+func refuses(t *testing.T, name string, env []string, says string, args ...string) {
+	t.Helper()
+	r := tryRunbook(t, name, env, args...)
+	if r.code == 0 {
+		t.Errorf("%s.sh %s succeeded\n%s", name, strings.Join(args, " "), r.stdout)
+	}
+	contains(t, r.stderr, says)
+}
+
+// freePort gives a port that nobody listens on.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// at is a server that a script started.
+func at(t *testing.T, port string) *server {
+	t.Helper()
+	s := &server{address: "127.0.0.1:" + port, api: newAPI("http://127.0.0.1:" + port)}
+	t.Cleanup(s.http.CloseIdleConnections)
+	return s
+}
+
+// endsLater stops, when the test ends, the processes whose ids are in files of a folder.
+func endsLater(t *testing.T, dir string) {
+	t.Helper()
+	t.Cleanup(func() {
+		files, err := filepath.Glob(filepath.Join(dir, "*.pid"))
+		if err != nil {
+			t.Error(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+			if err != nil {
+				t.Errorf("%s: %v", file, err)
+				continue
+			}
+			if syscall.Kill(pid, syscall.SIGTERM) == nil {
+				waitFor(t, "the end of "+file, func() bool { return syscall.Kill(pid, 0) != nil })
+			}
+		}
+	})
+}
+
+// killing is the command that stops a process and waits for its end.
+func killing(pid int) string {
+	return fmt.Sprintf("kill -TERM %d && while kill -0 %d 2>/dev/null; do sleep 0.05; done", pid, pid)
+}
+
+// traffic is clients that get tokens and register agents until they are told to stop.
+type traffic struct {
+	t        *testing.T
+	done     chan struct{}
+	workers  sync.WaitGroup
+	answers  atomic.Int64
+	failures atomic.Int64
+	excused  atomic.Bool // failures are expected now
+	promised promised
+}
+
+// startTraffic sends requests to the servers that pick gives.
+func startTraffic(t *testing.T, name string, client credential, bearer string, pick func(worker int) api) *traffic {
+	t.Helper()
+	l := &traffic{t: t, done: make(chan struct{})}
+	for i := range 8 {
+		l.workers.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-l.done:
+					return
+				default:
+					l.ask(pick(i), client, bearer, fmt.Sprintf("%s-%d-%d", name, i, n), n%10 == 0)
+				}
+			}
+		})
+	}
+	t.Cleanup(l.stop)
+	l.more(200)
+	return l
+}
+
+func (l *traffic) ask(to api, client credential, bearer, name string, register bool) {
+	var r reply
+	var err error
+	want := http.StatusOK
+	if register {
+		want = http.StatusCreated
+		r, err = to.call(http.MethodPost, "/agents", bearer, draft(name))
+	} else {
+		r, err = to.tokenReply(client, "invoices:read")
+	}
+	if err != nil || r.status != want {
+		l.failures.Add(1)
+		if !l.excused.Load() {
+			l.t.Errorf("a request failed: %d %s %v", r.status, r.body, err)
+		}
+		time.Sleep(5 * time.Millisecond)
+		return
+	}
+	l.promised.mu.Lock()
+	defer l.promised.mu.Unlock()
+	if register {
+		l.promised.agents = append(l.promised.agents, decode[registered](l.t, r))
+	} else if payload, err := claims(decode[tokenAnswer](l.t, r).AccessToken); err == nil {
+		l.promised.tokens = append(l.promised.tokens, fmt.Sprint(payload["jti"]))
+	}
+	l.answers.Add(1)
+}
+
+// more waits for so many answers more.
+func (l *traffic) more(n int64) {
+	l.t.Helper()
+	from := l.answers.Load()
+	waitFor(l.t, "answers", func() bool { return l.answers.Load() >= from+n })
+}
+
+func (l *traffic) stop() {
+	select {
+	case <-l.done:
+	default:
+		close(l.done)
+	}
+	l.workers.Wait()
+}
+
+// sofar is what was answered until now.
+func (l *traffic) sofar() *promised {
+	l.promised.mu.Lock()
+	defer l.promised.mu.Unlock()
+	p := &promised{}
+	p.add(&l.promised)
+	return p
+}
+
+// proves looks, through the product, for everything that was promised: the record is
+// whole, the agents are active and their secrets open, and a token from before holds,
+// so that its signing key was opened.
+func proves(t *testing.T, s *server, admin credential, p *promised, tokenBefore string) {
+	t.Helper()
+	bearer := s.token(t, admin, management)
+	record := &trail{ids: map[int64]string{}, issued: map[string]bool{}, made: map[string]bool{}}
+	record.read(t, s, bearer, time.Time{})
+	status := map[string]string{}
+	for _, a := range all[registered](t, s, bearer, "/agents", map[string][]string{}) {
+		status[a.ID] = a.Status
+	}
+	lost := 0
+	for _, jti := range p.tokens {
+		if !record.issued[jti] {
+			lost++
+		}
+	}
+	for i, a := range p.agents {
+		if !record.made[a.ID] || status[a.ID] != "active" {
+			lost++
+		}
+		if i < 20 {
+			s.token(t, a.Credential, "invoices:read")
+		}
+	}
+	if lost > 0 {
+		t.Errorf("of %d tokens and %d agents %d are lost", len(p.tokens), len(p.agents), lost)
+	}
+	holds(t, s, s.token(t, admin, management))
+	if active, err := s.active(bearer, tokenBefore); err != nil || !active {
+		t.Errorf("a token from before: active=%t %v", active, err)
+	}
+	t.Logf("%d tokens and %d agents are there, and %d events without a gap", len(p.tokens), len(p.agents), len(record.ids))
+}
+
+// TestRunbookEmbeddedBackup copies the embedded database under load, does damage, and
+// restores it (R39).
+func TestRunbookEmbeddedBackup(t *testing.T) {
+	dir, backups, run, port := t.TempDir(), t.TempDir(), t.TempDir(), freePort(t)
+	s := start(t, dir, append(runbookEnv, "PORT="+port)...)
+	admin := s.first(t)
+	bearer := s.token(t, admin, management)
+	client := s.register(t, bearer, "runbook").Credential
+	load := startTraffic(t, "embedded", client, bearer, func(int) api { return s.api })
+
+	env := append([]string{"DATA_DIR=" + dir, "BACKUP_DIR=" + backups}, runbookEnv...)
+	before := load.sofar()
+	runbook(t, "embedded-backup", env, "backup")
+	load.more(200)
+	load.stop()
+	copies, err := filepath.Glob(filepath.Join(backups, "*"))
+	if err != nil || len(copies) != 1 {
+		t.Fatalf("%d copies, want 1 (%v)", len(copies), err)
+	}
+	for _, name := range []string{"agentidp.db", "jwt-secret", "SHA256SUMS"} {
+		if info, err := os.Stat(filepath.Join(copies[0], name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s of the copy: %v %v, want mode 0600", name, info, err)
+		}
+	}
+	fails(t, dir, runbookEnv, []string{"file already exists"}, "backup", "--to", filepath.Join(copies[0], "agentidp.db"))
+	fails(t, dir, []string{"DATABASE_URL=postgres://owner@127.0.0.1:1/none"}, []string{"pg_dump"}, "backup", "--to", filepath.Join(run, "none"))
+	fails(t, filepath.Join(run, "nowhere"), nil, []string{"there is no database to copy"}, "backup", "--to", filepath.Join(run, "none"))
+
+	// The damage: one agent too many, and all others gone for good.
+	late := s.register(t, bearer, "late")
+	for _, a := range before.agents {
+		s.mustCall(t, http.MethodDelete, "/agents/"+a.ID, bearer, nil, http.StatusNoContent)
+	}
+
+	env = append(env, "STOP="+killing(s.cmd.Process.Pid), "HEALTH_URL=http://127.0.0.1:"+port,
+		"START=cd "+run+"; PORT="+port+" setsid "+binary+" serve >serve.log 2>&1 </dev/null & echo $! >"+run+"/serve.pid")
+	endsLater(t, run)
+	torn := tear(t, copies[0])
+	refuses(t, "embedded-backup", append(env, "BACKUP="+torn), "not as it was made", "restore")
+	if s.over() {
+		t.Fatal("a restore that refuses has stopped the server")
+	}
+	began := time.Now()
+	out := runbook(t, "embedded-backup", append(env, "BACKUP="+copies[0]), "restore")
+	if took := time.Since(began); took > 5*time.Minute {
+		t.Errorf("the restore took %s, want less than 5m (R39)", took)
+	}
+	t.Log(lastLines(out, 2))
+	restored := at(t, port)
+	proves(t, restored, admin, before, bearer)
+	restored.mustCall(t, http.MethodGet, "/agents/"+late.ID, restored.token(t, admin, management), nil, http.StatusNotFound)
+}
+
+// tear gives a copy of a backup in which one byte is another.
+func tear(t *testing.T, backup string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(backup)); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "agentidp.db")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)/2] ^= 1
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
