@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/pgtest"
 )
 
 // runbookEnv is what every server of these tests is started with.
@@ -315,4 +318,133 @@ func tear(t *testing.T, backup string) string {
 func lastLines(text string, n int) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// postgresEnv is what a script needs to work on a PostgreSQL of the tests.
+func postgresEnv(pg *pgtest.Server) []string {
+	env := []string{
+		"PGHOST=127.0.0.1", "PGPORT=" + strconv.Itoa(pg.Port), "PGUSER=owner", "PGDATABASE=agentidp", "PGBIN=" + filepath.Dir(pg.Command("psql").Path), "LC_ALL=C",
+		"PG_OPTIONS=-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200 -c synchronous_commit=remote_apply",
+	}
+	if owner := pg.Command("psql").SysProcAttr.Credential; owner != nil {
+		env = append(env, fmt.Sprintf("PG_AS=setpriv --reuid=%d --regid=%d --clear-groups", owner.Uid, owner.Gid))
+	}
+	return env
+}
+
+// agentidpDatabase starts a PostgreSQL with an empty database.
+func agentidpDatabase(t *testing.T, settings ...string) *pgtest.Server {
+	t.Helper()
+	pg := startPostgres(t, settings...)
+	pg.Exec(t, "postgres", "CREATE DATABASE agentidp")
+	return pg
+}
+
+// folderOf makes a folder that PostgreSQL may write to, and goes with it.
+func folderOf(t *testing.T, pg *pgtest.Server, name string) string {
+	t.Helper()
+	dir := filepath.Join(filepath.Dir(pg.Dir), name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if owner := pg.Command("psql").SysProcAttr.Credential; owner != nil {
+		if err := os.Chown(dir, int(owner.Uid), int(owner.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// endsPostgresLater stops, when the test ends, the server that a script started.
+func endsPostgresLater(t *testing.T, pg *pgtest.Server, data string) {
+	t.Helper()
+	t.Cleanup(func() {
+		if out, err := pg.Command("pg_ctl", "stop", "-m", "immediate", "-D", data).CombinedOutput(); err != nil {
+			t.Logf("stopping what the script started: %v %s", err, out)
+		}
+	})
+}
+
+// spread gives the nodes to the clients in turn.
+func (c *cluster) spread(worker int) api { return c.nodes[worker%len(c.nodes)].api }
+
+// TestRunbookPostgresDump dumps the database under load and reads it into another
+// server (R39).
+func TestRunbookPostgresDump(t *testing.T) {
+	pg := agentidpDatabase(t)
+	pg.Exec(t, "postgres", "CREATE ROLE worker LOGIN")
+	c := startCluster(t, pg.URL("agentidp"))
+	mustRun(t, t.TempDir(), append(c.env, "DATABASE_ROLE=worker"), "migrate")
+	bearer := c.nodes[0].token(t, c.admin, management)
+	client := c.nodes[0].register(t, bearer, "runbook").Credential
+	load := startTraffic(t, "dump", client, bearer, c.spread)
+
+	before := load.sofar()
+	dump := "DUMP=" + filepath.Join(t.TempDir(), "dump")
+	runbook(t, "postgres-backup", append(postgresEnv(pg), dump), "dump")
+	load.more(200)
+	load.stop()
+	refuses(t, "postgres-backup", append(postgresEnv(pg), dump), "there already", "dump")
+	refuses(t, "postgres-backup", append(postgresEnv(pg), dump), "is not empty", "undump")
+
+	other := agentidpDatabase(t)
+	out := runbook(t, "postgres-backup", append(postgresEnv(other), dump), "undump")
+	t.Log(lastLines(out, 2))
+	restored := start(t, t.TempDir(), append(c.env, "DATABASE_URL="+other.URLAs("worker", "agentidp"))...)
+	proves(t, restored, c.admin, before, bearer)
+}
+
+// TestRunbookPostgresPointInTime archives every agent and restores the moment before
+// (R39).
+func TestRunbookPostgresPointInTime(t *testing.T) {
+	pg := agentidpDatabase(t)
+	archive := folderOf(t, pg, "archive")
+	base := filepath.Join(t.TempDir(), "base")
+	env := append(postgresEnv(pg), "ARCHIVE="+archive, "BASE="+base)
+	refuses(t, "postgres-backup", env, "run archive first", "base")
+	contains(t, runbook(t, "postgres-backup", env, "archive"), "must be restarted")
+	pg.Kill()
+	pg.Restart(t)
+	contains(t, runbook(t, "postgres-backup", env, "archive"), "has arrived")
+
+	c := startCluster(t, pg.URL("agentidp"))
+	bearer := c.nodes[0].token(t, c.admin, management)
+	client := c.nodes[0].register(t, bearer, "runbook").Credential
+	load := startTraffic(t, "moment", client, bearer, c.spread)
+	runbook(t, "postgres-backup", env, "base")
+	load.more(200) // is in the log alone
+	load.stop()
+	before := load.sofar()
+	var moment string
+	query(t, pg, "SELECT clock_timestamp()::text", &moment)
+
+	for _, a := range before.agents {
+		c.nodes[1].mustCall(t, http.MethodDelete, "/agents/"+a.ID, bearer, nil, http.StatusNoContent)
+	}
+	late := c.nodes[2].register(t, bearer, "late")
+
+	data, port := filepath.Join(filepath.Dir(pg.Dir), "restored"), freePort(t)
+	endsPostgresLater(t, pg, data)
+	env = append(env, "TARGET_TIME="+moment, "NEW_DATA="+data, "NEW_PORT="+port)
+	out := runbook(t, "postgres-backup", env, "restore")
+	t.Log(lastLines(out, 3))
+	refuses(t, "postgres-backup", env, "there already", "restore")
+	restored := start(t, t.TempDir(), append(c.env, "DATABASE_URL=postgres://owner@127.0.0.1:"+port+"/agentidp?sslmode=disable")...)
+	proves(t, restored, c.admin, before, bearer)
+	restored.mustCall(t, http.MethodGet, "/agents/"+late.ID, restored.token(t, c.admin, management), nil, http.StatusNotFound)
+	// The old server was left as it was.
+	c.nodes[0].mustCall(t, http.MethodGet, "/agents/"+late.ID, bearer, nil, http.StatusOK)
+}
+
+// query asks a PostgreSQL of the tests for one value.
+func query(t *testing.T, pg *pgtest.Server, question string, answer any) {
+	t.Helper()
+	db, err := sql.Open("pgx", pg.URL("agentidp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	if err := db.QueryRowContext(t.Context(), question).Scan(answer); err != nil {
+		t.Fatalf("%s: %v", question, err)
+	}
 }
