@@ -52,9 +52,10 @@ func recovers(t *testing.T, s *store.Store) {
 	}
 }
 
-func own(t *testing.T) *pgtest.Server {
+// own starts a server for one test alone.
+func own(t *testing.T, settings ...string) *pgtest.Server {
 	t.Helper()
-	s, err := pgtest.Start()
+	s, err := pgtest.Start(settings...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -108,6 +108,8 @@ func configure(url secret.Value, timeout time.Duration) (*pgxpool.Config, error)
 		// What is asked for is a page, or a row, of what is mostly in memory: an index
 		// that gives it in order is right even where the planner, by default, fears it.
 		"random_page_cost": "1.1",
+		// Nor is a page worth several processes.
+		"max_parallel_workers_per_gather": "0",
 	} {
 		if _, given := cfg.ConnConfig.RuntimeParams[name]; !given {
 			cfg.ConnConfig.RuntimeParams[name] = value
