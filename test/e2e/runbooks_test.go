@@ -448,3 +448,47 @@ func query(t *testing.T, pg *pgtest.Server, question string, answer any) {
 		t.Fatalf("%s: %v", question, err)
 	}
 }
+
+// TestRunbookPostgresFailover kills the primary under load and promotes its standby,
+// makes a standby of the old primary, and does it all once more in the other direction
+// (R39).
+func TestRunbookPostgresFailover(t *testing.T) {
+	primary := agentidpDatabase(t, "fsync=on", "synchronous_commit=remote_apply")
+	standby, err := primary.Standby("fsync=on", "synchronous_commit=remote_apply")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(standby.Stop)
+	c := startCluster(t, postgresURL("agentidp", primary, standby))
+	bearer := c.nodes[0].token(t, c.admin, management)
+	client := c.nodes[0].register(t, bearer, "runbook").Credential
+	load := startTraffic(t, "failover", client, bearer, c.spread)
+	var nodes []string
+	for _, n := range c.nodes {
+		nodes = append(nodes, n.base)
+	}
+	for i, roles := range [][2]*pgtest.Server{{primary, standby}, {standby, primary}} {
+		old, next := roles[0], roles[1]
+		env := append(postgresEnv(old), fmt.Sprintf("PRIMARY=127.0.0.1:%d", old.Port), fmt.Sprintf("STANDBY=127.0.0.1:%d", next.Port),
+			"NODES="+strings.Join(nodes, " "), "OLD_DATA="+old.Dir, "HOW="+[]string{"rewind", "copy"}[i])
+		refuses(t, "postgres-failover", env, "it answers", "promote")
+		refuses(t, "postgres-failover", env, "answers: stop the old primary first", "rejoin")
+		load.excused.Store(true)
+		if i == 0 {
+			old.Kill()
+		} else if out, err := old.Command("pg_ctl", "stop", "-m", "immediate", "-D", old.Dir).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		killed := time.Now()
+		refuses(t, "postgres-failover", env, "promote comes first", "rejoin")
+		t.Log(lastLines(runbook(t, "postgres-failover", env, "promote"), 1))
+		load.more(200)
+		t.Logf("%d requests failed in %s after the death", load.failures.Swap(0), time.Since(killed).Round(time.Millisecond))
+		load.excused.Store(false)
+		endsPostgresLater(t, old, old.Dir)
+		t.Log(lastLines(runbook(t, "postgres-failover", env, "rejoin"), 2))
+		load.more(200)
+	}
+	load.stop()
+	proves(t, c.nodes[2], c.admin, load.sofar(), bearer)
+}
