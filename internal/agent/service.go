@@ -101,6 +101,14 @@ func (s *Service) Create(ctx context.Context, by policy.Caller, org uuid.UUID, d
 	if err := by.MayGrant(a.Capabilities); err != nil {
 		return Agent{}, credential.Issued{}, err
 	}
+	// Hashing is dear: what can be known before is asked before. The store asks again.
+	taken, err := s.store.Agents(ctx, org, Filter{Email: a.Email}, page.Query{Limit: 1})
+	if err != nil {
+		return Agent{}, credential.Issued{}, err
+	}
+	if len(taken.Items) > 0 {
+		return Agent{}, credential.Issued{}, Exists(a.Email)
+	}
 	issued, err := s.minter.Mint(org, a.ID, "", time.Time{})
 	if err != nil {
 		return Agent{}, credential.Issued{}, err
@@ -215,4 +223,9 @@ func (d Draft) agent() Agent {
 		a.Metadata = json.RawMessage("{}")
 	}
 	return a
+}
+
+// Exists is the refusal of an email that is taken (AGENT_ALREADY_EXISTS).
+func Exists(email string) error {
+	return fault.New(fault.Conflict, fault.CodeAgentExists, "an agent with the email "+email+" exists already")
 }

@@ -80,7 +80,8 @@ func (m *memory) UpdateAgent(_ context.Context, org, id uuid.UUID, change func(*
 
 func (m *memory) Agents(_ context.Context, _ uuid.UUID, f agent.Filter, _ page.Query) (page.Page[agent.Agent], error) {
 	m.filter = f
-	return page.Page[agent.Agent]{Items: slices.Clone(m.agents)}, nil
+	found := slices.DeleteFunc(slices.Clone(m.agents), func(a agent.Agent) bool { return f.Email != "" && a.Email != f.Email })
+	return page.Page[agent.Agent]{Items: found}, nil
 }
 
 // world is a registry and who calls it.

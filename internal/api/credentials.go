@@ -102,15 +102,15 @@ func (h *Handler) rotateCredential(ctx context.Context, c call) (reply, error) {
 }
 
 func (h *Handler) listCredentials(ctx context.Context, c call) (reply, error) {
-	agentID := c.id("agentId")
+	agentID, q := c.id("agentId"), c.query.page()
 	if err := c.accept(ctx, nil); err != nil {
 		return nil, err
 	}
-	all, err := h.cfg.Credentials.List(ctx, c.tenant, agentID)
+	p, err := h.cfg.Credentials.List(ctx, c.tenant, agentID, q)
 	if err != nil {
 		return nil, err
 	}
-	return answer(http.StatusOK, viewList(all, "", h.viewCredential)), nil
+	return answer(http.StatusOK, viewList(p.Items, p.Next, h.viewCredential)), nil
 }
 
 func (h *Handler) revokeCredential(ctx context.Context, c call) (reply, error) {

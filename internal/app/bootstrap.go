@@ -64,11 +64,11 @@ func (a *App) AdminFor(ctx context.Context, label string, lifetime time.Duration
 		return a.Bootstrap(ctx, AdminEmail)
 	}
 	admin := found.Items[0].ID
-	all, err := a.Credentials.List(ctx, org, admin)
+	all, err := a.Credentials.List(ctx, org, admin, page.Query{Limit: page.MaxLimit})
 	if err != nil {
 		return credential.Issued{}, err
 	}
-	for _, c := range all {
+	for _, c := range all.Items {
 		if c.Label == label && c.Status(a.now()) == credential.Active {
 			if err := a.Credentials.Revoke(ctx, by, org, admin, c.ID); err != nil {
 				return credential.Issued{}, err

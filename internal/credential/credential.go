@@ -10,6 +10,7 @@ import (
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 )
 
@@ -80,25 +81,27 @@ type Store interface {
 	// them, to ask what may be changed before it is paid for. It may be out of date
 	// when it is given. AGENT_NOT_FOUND where there is no such agent.
 	Holder(ctx context.Context, organization, agentID uuid.UUID) (h Holder, live []Credential, err error)
-	// ChangeCredentials reads the agent and its live credentials, which are all
-	// that are not revoked, expired ones included. It lets change decide, and
-	// writes what it returns (new or changed, by id) and its event in one
-	// transaction. AGENT_NOT_FOUND where there is no such agent. An error of
-	// change is returned and nothing is written.
+	// ChangeCredentials reads the agent and its live credentials, which are all that
+	// are neither revoked nor expired for longer than Forgotten. It lets change
+	// decide, more than once where the engine asks for that, and writes what it
+	// returns (new or changed, by id) and its event in one transaction.
+	// AGENT_NOT_FOUND where there is no such agent. An error of change is returned
+	// and nothing is written.
 	ChangeCredentials(ctx context.Context, organization, agentID uuid.UUID,
 		change func(h Holder, live []Credential) ([]Credential, audit.Event, error)) error
 	// Credential gives one credential of the agent, or CREDENTIAL_NOT_FOUND;
 	// AGENT_NOT_FOUND where there is no such agent.
 	Credential(ctx context.Context, organization, agentID, id uuid.UUID) (Credential, error)
-	// Credentials lists an agent's credentials, newest first, at most MaxListed.
-	Credentials(ctx context.Context, organization, agentID uuid.UUID) ([]Credential, error)
+	// Credentials lists an agent's credentials, newest first.
+	Credentials(ctx context.Context, organization, agentID uuid.UUID, q page.Query) (page.Page[Credential], error)
 	// SaveVerifier replaces how a secret is verified, not what it is. It may be
 	// called twice.
 	SaveVerifier(ctx context.Context, id uuid.UUID, v Verifier) error
 }
 
-// MaxListed bounds a list of one agent's credentials.
-const MaxListed = 200
+// Forgotten is how long after its end a credential still counts as live: by then no
+// token that it obtained is.
+const Forgotten = 48 * time.Hour
 
 // Issued is a new credential with its secret, which is shown this once.
 type Issued struct {

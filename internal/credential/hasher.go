@@ -74,6 +74,9 @@ func (h *Hasher) Hash(s Secret) (Verifier, error) {
 	var v Verifier
 	v.Fingerprint, v.FingerprintKeyID = h.root.Fingerprint(s.Value())
 	if h.mode == Bcrypt {
+		// Making credentials must not take every core from those who use them.
+		h.pool <- struct{}{}
+		defer func() { <-h.pool }()
 		var err error
 		if v.Bcrypt, err = bcrypt.GenerateFromPassword([]byte(s.Value().Reveal()), bcryptCost); err != nil {
 			return Verifier{}, fmt.Errorf("hashing a secret: %w", err)

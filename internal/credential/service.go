@@ -9,6 +9,7 @@ import (
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
 	"git.sentryagent.ai/sentryagent-idp/internal/printable"
 )
@@ -123,9 +124,10 @@ func (s *Service) Revoke(ctx context.Context, by policy.Caller, organization, ag
 	return err
 }
 
-// List gives an agent's credentials, newest first, without anything secret.
-func (s *Service) List(ctx context.Context, organization, agentID uuid.UUID) ([]Credential, error) {
-	return s.store.Credentials(ctx, organization, agentID)
+// List gives a page of an agent's credentials, newest first, without anything
+// secret. It fails with AGENT_NOT_FOUND.
+func (s *Service) List(ctx context.Context, organization, agentID uuid.UUID, q page.Query) (page.Page[Credential], error) {
+	return s.store.Credentials(ctx, organization, agentID, q)
 }
 
 // errNothingToWrite ends a transaction that writes nothing and did not fail.

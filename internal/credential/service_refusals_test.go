@@ -9,6 +9,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 )
 
@@ -154,7 +155,7 @@ func TestWhatIsNotThereIsNotFound(t *testing.T) {
 			_, creating := w.service.Create(t.Context(), w.by, other.org, other.agent, credential.Request{})
 			_, rotating := w.service.Rotate(t.Context(), w.by, other.org, other.agent, issued.ID, credential.Request{})
 			revoking := w.service.Revoke(t.Context(), w.by, other.org, other.agent, issued.ID)
-			_, listing := w.service.List(t.Context(), other.org, other.agent)
+			_, listing := w.service.List(t.Context(), other.org, other.agent, page.Query{Limit: 1})
 			for does, err := range map[string]error{"Create": creating, "Rotate": rotating, "Revoke": revoking, "List": listing} {
 				if !fault.Is(err, fault.CodeAgentNotFound) {
 					t.Errorf("%s gave %v, want AGENT_NOT_FOUND", does, err)

@@ -12,6 +12,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 	"git.sentryagent.ai/sentryagent-idp/internal/secret"
@@ -86,10 +87,10 @@ func (m *memory) Credential(_ context.Context, org, agent, id uuid.UUID) (creden
 	return credential.Credential{}, fault.New(fault.NotFound, fault.CodeCredentialNotFound, "no such credential")
 }
 
-func (m *memory) Credentials(_ context.Context, org, agent uuid.UUID) ([]credential.Credential, error) {
+func (m *memory) Credentials(_ context.Context, org, agent uuid.UUID, _ page.Query) (page.Page[credential.Credential], error) {
 	newest := slices.Clone(m.all)
 	slices.Reverse(newest)
-	return newest, m.has(org, agent)
+	return page.Page[credential.Credential]{Items: newest}, m.has(org, agent)
 }
 
 func (m *memory) SaveVerifier(context.Context, uuid.UUID, credential.Verifier) error { return nil }
@@ -221,9 +222,10 @@ func TestANewCredentialIsShownWithItsSecretAndListedWithoutIt(t *testing.T) {
 	if _, err := credential.ParseSecret(issued.Secret.Value().Reveal()); err != nil || issued.KeyID != issued.Secret.KeyID() {
 		t.Errorf("the secret does not lead to its credential: %v", err)
 	}
-	listed, err := w.service.List(t.Context(), w.org, w.agent)
+	p, err := w.service.List(t.Context(), w.org, w.agent, page.Query{Limit: 1})
+	listed := p.Items
 	if err != nil || len(listed) != 1 || listed[0].ID != issued.ID {
-		t.Errorf("the list is %v: %v", listed, err)
+		t.Fatalf("the list is %v: %v", listed, err)
 	}
 	w.wantEvents(audit.CredentialCreated)
 	for _, at := range []struct {

@@ -17,8 +17,9 @@ import (
 // separated by blanks.
 const changes = "agentidp:changes"
 
-// maxMessage bounds a message, in bytes: as many key ids as one agent lists.
-const maxMessage = 16 * credential.MaxListed
+// maxMessage bounds a message, in bytes: room for the key ids of an agent's live
+// credentials and many that have expired. What is longer is not told.
+const maxMessage = 16 * 200
 
 // Agents is an agent.Store that tells all nodes of each change.
 type Agents struct {
@@ -46,7 +47,7 @@ func (s *Agents) UpdateAgent(ctx context.Context, organization, id uuid.UUID, ch
 	}
 	// The change is made, whether or not its caller is still there.
 	ctx = context.WithoutCancel(ctx)
-	if held, err := s.credentials.Credentials(ctx, organization, id); err == nil {
+	if _, held, err := s.credentials.Holder(ctx, organization, id); err == nil {
 		s.client.tell(ctx, held)
 	}
 	return a, nil

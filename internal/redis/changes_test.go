@@ -85,8 +85,8 @@ func (s *store) ChangeCredentials(_ context.Context, _, _ uuid.UUID,
 	return s.err
 }
 
-func (s *store) Credentials(context.Context, uuid.UUID, uuid.UUID) ([]credential.Credential, error) {
-	return s.held, nil
+func (s *store) Holder(context.Context, uuid.UUID, uuid.UUID) (credential.Holder, []credential.Credential, error) {
+	return credential.Holder{}, s.held, nil
 }
 
 func TestChangesAreToldAndWhatWasNotWrittenIsNot(t *testing.T) {
@@ -134,12 +134,12 @@ func TestTheLargestChangeIsHeard(t *testing.T) {
 	server := redistest.Start(t)
 	client := open(t, server, &clock{})
 	heard := listen(t, server, client)
-	s := &store{held: slices.Repeat([]credential.Credential{{KeyID: "first0000000"}}, credential.MaxListed)}
+	s := &store{held: slices.Repeat([]credential.Credential{{KeyID: "first0000000"}}, 200)}
 	agents := redis.NewAgents(s, s, client)
 	if _, err := agents.UpdateAgent(t.Context(), uuid.Nil, uuid.Nil, func(*agent.Agent) (audit.Event, error) { return audit.Event{}, nil }); err != nil {
 		t.Fatal(err)
 	}
-	for range credential.MaxListed {
+	for range 200 {
 		<-heard
 	}
 }

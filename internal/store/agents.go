@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -67,7 +68,7 @@ func (s *Store) CreateAgent(ctx context.Context, a agent.Agent, c credential.Cre
 			string(a.Status), string(a.Metadata), int64(a.TokenTTL/time.Second), a.CreatedAt, a.UpdatedAt, a.Revision)
 		if err != nil {
 			if s.dialect.IsUniqueViolation(err) {
-				return fault.New(fault.Conflict, fault.CodeAgentExists, "an agent with the email "+a.Email+" exists already")
+				return agent.Exists(a.Email)
 			}
 			return broken("storing an agent", err)
 		}
@@ -77,9 +78,7 @@ func (s *Store) CreateAgent(ctx context.Context, a agent.Agent, c credential.Cre
 		if err := s.saveCredential(ctx, tx, c); err != nil {
 			return err
 		}
-		if err := s.raise(ctx, tx); err != nil {
-			return err
-		}
+		// The change counter stays: nothing remembered can rest on an agent that is new.
 		return s.append(ctx, tx, events...)
 	})
 }
@@ -166,8 +165,10 @@ func (s *Store) UpdateAgent(ctx context.Context, organization, id uuid.UUID, cha
 			int64(a.TokenTTL/time.Second), a.UpdatedAt, a.TokensValidAfter, a.Revision, a.ID); err != nil {
 			return broken("storing an agent", err)
 		}
-		if err := s.saveCapabilities(ctx, tx, a); err != nil {
-			return err
+		if !slices.Equal(a.Capabilities, before.Capabilities) {
+			if err := s.saveCapabilities(ctx, tx, a); err != nil {
+				return err
+			}
 		}
 		if a.Status.Ended() && !before.Status.Ended() {
 			if _, err := s.exec(ctx, tx, "UPDATE credentials SET revoked_at = $1, revision = revision + 1 WHERE agent_id = $2 AND revoked_at IS NULL", a.UpdatedAt, a.ID); err != nil {

@@ -12,6 +12,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
 )
 
@@ -62,13 +63,11 @@ func (s *Store) ChangeCredentials(ctx context.Context, organization, agentID uui
 		if err != nil {
 			return err
 		}
-		live, err := list(ctx, s, tx, scanCredential, "SELECT "+credentialColumns+" FROM credentials c WHERE c.agent_id = $1 AND c.revoked_at IS NULL", agentID)
+		live, err := s.liveCredentials(ctx, tx, agentID)
 		if err != nil {
-			return broken("reading credentials", err)
+			return err
 		}
-		changed, event, err := change(credential.Holder{
-			AgentID: a.ID, OrganizationID: a.OrganizationID, Status: string(a.Status), Ended: a.Status.Ended(), Capabilities: a.Capabilities,
-		}, live)
+		changed, event, err := change(holder(a), live)
 		if err != nil {
 			return err
 		}
@@ -100,16 +99,19 @@ func (s *Store) Credential(ctx context.Context, organization, agentID, id uuid.U
 }
 
 // Credentials lists an agent's credentials, newest first.
-func (s *Store) Credentials(ctx context.Context, organization, agentID uuid.UUID) ([]credential.Credential, error) {
+func (s *Store) Credentials(ctx context.Context, organization, agentID uuid.UUID, q page.Query) (page.Page[credential.Credential], error) {
 	if _, err := s.Agent(ctx, organization, agentID); err != nil {
-		return nil, err
+		return page.Page[credential.Credential]{}, err
 	}
-	all, err := listed(ctx, s, scanCredential, "SELECT "+credentialColumns+" FROM credentials c WHERE c.agent_id = $1 ORDER BY c.created_at DESC, c.id DESC LIMIT "+
-		strconv.Itoa(credential.MaxListed), agentID)
+	var w where
+	w.add("c.agent_id = $?", agentID)
+	w.after("c.created_at", "c.id", q.After)
+	rows, err := listed(ctx, s, scanCredential, "SELECT "+credentialColumns+" FROM credentials c WHERE "+w.String()+
+		" ORDER BY c.created_at DESC, c.id DESC LIMIT "+strconv.Itoa(q.Limit+1), w.args...)
 	if err != nil {
-		return nil, broken("listing credentials", err)
+		return page.Page[credential.Credential]{}, broken("listing credentials", err)
 	}
-	return all, nil
+	return page.Cut(rows, q.Limit, func(c credential.Credential) page.Cursor { return page.Cursor{Time: c.CreatedAt, ID: c.ID} }), nil
 }
 
 // SaveVerifier replaces how a secret is verified.

@@ -100,7 +100,7 @@ func TestNoStatementReadsAWholeTable(t *testing.T) {
 	must(err)
 	_, err = s.Credential(ctx, org, a.ID, c.ID)
 	must(err)
-	_, err = s.Credentials(ctx, org, a.ID)
+	_, err = s.Credentials(ctx, org, a.ID, page.Query{Limit: page.MaxLimit})
 	must(err)
 	later := page.Cursor{Time: now, ID: uuid.New()}
 	for _, after := range []page.Cursor{{}, later} {

@@ -129,7 +129,7 @@ func agentOfAnother(b *bench) {
 			b.wantFault("updating an agent, "+id.name, err, fault.CodeAgentNotFound)
 			_, err = b.store.Credential(ctx, id.org, id.id, c.ID)
 			b.wantFault("reading a credential, "+id.name, err, fault.CodeAgentNotFound)
-			_, err = b.store.Credentials(ctx, id.org, id.id)
+			_, err = b.store.Credentials(ctx, id.org, id.id, page.Query{Limit: page.MaxLimit})
 			b.wantFault("listing credentials, "+id.name, err, fault.CodeAgentNotFound)
 			err = b.store.ChangeCredentials(ctx, id.org, id.id, func(credential.Holder, []credential.Credential) ([]credential.Credential, audit.Event, error) {
 				b.Error("the change was asked for, " + id.name)

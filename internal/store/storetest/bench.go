@@ -206,9 +206,9 @@ func (b *bench) snapshot() snapshot {
 		s.Events = append(s.Events, b.events(o.ID, audit.Filter{}, page.MaxLimit)...)
 	}
 	for _, a := range s.Agents {
-		all, err := b.store.Credentials(ctx, a.OrganizationID, a.ID)
-		b.must("listing credentials", err)
-		s.Credentials = append(s.Credentials, all...)
+		s.Credentials = append(s.Credentials, walk(b, page.MaxLimit, func(q page.Query) (page.Page[credential.Credential], error) {
+			return b.store.Credentials(ctx, a.OrganizationID, a.ID, q)
+		})...)
 	}
 	return s
 }

@@ -15,6 +15,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 	"git.sentryagent.ai/sentryagent-idp/internal/keys"
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
 )
 
 const (
@@ -148,9 +149,9 @@ func credentialsAtOnce(b *bench) {
 				return fresh[i : i+1], events[i][0], nil
 			})
 	}), most-1, fault.CodeCredential)
-	all, err := b.store.Credentials(b.Context(), b.org, a.ID)
-	if err != nil || len(all) != most {
-		b.Errorf("%d credentials are there (%v), want %d", len(all), err, most)
+	all, err := b.store.Credentials(b.Context(), b.org, a.ID, page.Query{Limit: page.MaxLimit})
+	if err != nil || len(all.Items) != most {
+		b.Errorf("%d credentials are there (%v), want %d", len(all.Items), err, most)
 	}
 }
 

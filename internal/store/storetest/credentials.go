@@ -11,6 +11,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 )
 
@@ -143,14 +144,16 @@ func credentialsListed(b *bench) {
 	slices.SortFunc(want, func(x, y credential.Credential) int { return newer(x.CreatedAt, x.ID, y.CreatedAt, y.ID) })
 	other, _ := b.create(b.draft())
 	b.add(other, b.credential(other))
-	got, err := b.store.Credentials(b.Context(), b.org, a.ID)
-	b.must("listing", err)
+	got := walk(b, page.MaxLimit, func(q page.Query) (page.Page[credential.Credential], error) {
+		return b.store.Credentials(b.Context(), b.org, a.ID, q)
+	})
 	wantSame(b, "the credentials", got, want)
 }
 
 func credentialsBounded(b *bench) {
 	a, _ := b.create(b.draft())
-	many := make([]credential.Credential, credential.MaxListed)
+	const more = 2*page.MaxLimit + 7
+	many := make([]credential.Credential, more)
 	for i := range many {
 		many[i] = b.credential(a)
 	}
@@ -160,9 +163,12 @@ func credentialsBounded(b *bench) {
 			return many, e, nil
 		}))
 	slices.Reverse(many)
-	got, err := b.store.Credentials(b.Context(), b.org, a.ID)
-	b.must("listing", err)
-	wantSame(b, "the newest credentials", got, many)
+	got := walk(b, page.MaxLimit, func(q page.Query) (page.Page[credential.Credential], error) {
+		return b.store.Credentials(b.Context(), b.org, a.ID, q)
+	})
+	if len(got) != len(many)+1 { // and the one the agent was made with
+		b.Errorf("%d of %d credentials are listed", len(got), len(many)+1)
+	}
 }
 
 func verifierSaved(b *bench) {

@@ -51,7 +51,7 @@ func (b *bench) wantUnavailable(ctx context.Context, a agent.Agent, c credential
 		"CreateAgent":   func() error { return s.CreateAgent(ctx, fresh, b.credential(fresh), e) },
 		"Counter":       func() error { _, err := s.Counter(ctx); return err },
 		"Credential":    func() error { _, err := s.Credential(ctx, b.org, a.ID, c.ID); return err },
-		"Credentials":   func() error { _, err := s.Credentials(ctx, b.org, a.ID); return err },
+		"Credentials":   func() error { _, err := s.Credentials(ctx, b.org, a.ID, page.Query{Limit: page.MaxLimit}); return err },
 		"SaveVerifier":  func() error { return s.SaveVerifier(ctx, c.ID, credential.Verifier{Fingerprint: []byte("x")}) },
 		"Event":         func() error { _, err := s.Event(ctx, b.org, e.ID); return err },
 		"Events":        func() error { _, err := s.Events(ctx, b.org, audit.Filter{}, q); return err },

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -31,10 +32,12 @@ func holderRead(b *bench) {
 	d := b.draft()
 	d.Status, d.Capabilities = agent.Suspended, scope.New("a:b", "c:d")
 	a, first := b.create(d)
-	revoked, expired := b.credential(a), b.credential(a)
-	revoked.RevokedAt, expired.ExpiresAt = b.now(), b.now()
+	revoked, expired, forgotten := b.credential(a), b.credential(a), b.credential(a)
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	revoked.RevokedAt, expired.ExpiresAt, forgotten.ExpiresAt = b.now(), now.Add(-time.Hour), now.Add(-credential.Forgotten-time.Hour)
 	b.add(a, revoked)
 	b.add(a, expired)
+	b.add(a, forgotten)
 	bystander, _ := b.create(b.draft())
 	b.add(bystander, b.credential(bystander))
 	want := credential.Holder{AgentID: a.ID, OrganizationID: b.org, Status: "suspended", Capabilities: a.Capabilities}

@@ -30,7 +30,7 @@ CREATE TABLE agents (
   owner              text NOT NULL,
   deployment_env     text NOT NULL CHECK (deployment_env IN ('development', 'staging', 'production')),
   status             text NOT NULL CHECK (status IN ('active', 'suspended', 'revoked', 'archived')),
-  metadata           jsonb NOT NULL DEFAULT '{}',
+  metadata           text NOT NULL DEFAULT '{}', -- given back as it was given, numbers of any size
   token_ttl          bigint NOT NULL DEFAULT 0,
   created_at         timestamptz NOT NULL,
   updated_at         timestamptz NOT NULL,
@@ -71,6 +71,7 @@ CREATE TABLE credentials (
   revision        bigint NOT NULL DEFAULT 1
 ) WITH (fillfactor = 80);
 CREATE INDEX credentials_by_agent ON credentials (agent_id, created_at, id);
+CREATE INDEX credentials_live     ON credentials (agent_id, revoked_at, expires_at);
 
 CREATE TABLE revoked_tokens (
   jti        uuid PRIMARY KEY,

@@ -72,6 +72,7 @@ CREATE TABLE credentials (
   revision        INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 CREATE INDEX credentials_by_agent ON credentials (agent_id, created_at, id);
+CREATE INDEX credentials_live     ON credentials (agent_id, revoked_at, expires_at);
 
 CREATE TABLE revoked_tokens (
   jti        TEXT PRIMARY KEY,
