@@ -12,6 +12,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/agent"
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
 	"git.sentryagent.ai/sentryagent-idp/internal/pgtest"
 	"git.sentryagent.ai/sentryagent-idp/internal/store"
 )
@@ -314,6 +315,9 @@ func TestThePoolIsExhausted(t *testing.T) {
 	}
 	if _, err := s.Counter(t.Context()); err != nil {
 		t.Error(err)
+	}
+	if _, err := s.Agents(t.Context(), a.OrganizationID, agent.Filter{}, page.Query{Limit: 10}); err != nil {
+		t.Errorf("a list with one connection: %v", err)
 	}
 }
 

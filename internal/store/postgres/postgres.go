@@ -57,7 +57,7 @@ func Open(ctx context.Context, url secret.Value) (*Store, error) {
 		pool.Close()
 		return nil, err
 	}
-	s := &Store{Store: store.New(db, db, int(pool.Config().MaxConns)/2, dialect{}), db: db, pool: pool}
+	s := &Store{Store: store.New(db, db, max(1, int(pool.Config().MaxConns)/2), dialect{}), db: db, pool: pool}
 	if err := s.partitions(ctx, time.Now()); err != nil {
 		pool.Close()
 		return nil, err
