@@ -23,8 +23,16 @@ var ErrUnchanged = errors.New("the signing keys stay as they are")
 // skew is how long a key stays published after its last token has expired.
 const skew = 5 * time.Minute
 
-// refreshPause is how long unknown key ids wait between two reads of the store.
-const refreshPause = time.Second
+// remembered is how long after it retired a key is still read: clocks differ, and
+// the list of keys shows what has just happened.
+const remembered = 24 * time.Hour
+
+// Unknown key ids make the ring read the store once in refreshPause, and wait for
+// it no longer than refreshTimeout.
+const (
+	refreshPause   = time.Second
+	refreshTimeout = 5 * time.Second
+)
 
 // Stored is a signing key as it is kept.
 type Stored struct {
@@ -65,10 +73,12 @@ type Config struct {
 
 // Ring is the set of signing keys as this node knows it.
 type Ring struct {
-	cfg       Config
-	state     atomic.Pointer[[]key]
-	mu        sync.Mutex
-	refreshed time.Time
+	cfg   Config
+	state atomic.Pointer[[]key]
+
+	mu     sync.Mutex // held while the store is read, so that no older reading replaces a newer one
+	tried  time.Time  // when Refresh last read the store
+	failed error      // what became of the last reading
 }
 
 type key struct {
@@ -77,24 +87,28 @@ type key struct {
 	signer Signer
 }
 
-// NewRing makes an empty ring; Ensure fills it.
+// NewRing makes an empty ring; Load or Ensure fill it.
 func NewRing(cfg Config) *Ring {
 	r := &Ring{cfg: cfg}
 	r.state.Store(&[]key{})
 	return r
 }
 
-// Ensure makes the first key where there is none, and reads all keys.
+// Ensure reads all keys, and makes the first one where there is none.
 func (r *Ring) Ensure(ctx context.Context, by audit.Origin) error {
-	err := r.cfg.Store.ChangeSigningKeys(ctx, func(current []Stored) ([]Stored, audit.Event, error) {
-		if len(current) > 0 {
+	if err := r.Load(ctx); err != nil || len(*r.state.Load()) > 0 {
+		return err
+	}
+	first, err := r.make()
+	if err != nil {
+		return fmt.Errorf("making the first signing key: %w", err)
+	}
+	err = r.cfg.Store.ChangeSigningKeys(ctx, func(current []Stored) ([]Stored, audit.Event, error) {
+		if len(current) > 0 { // another node was faster
 			return nil, audit.Event{}, ErrUnchanged
 		}
 		now := r.now()
-		first, err := r.make(now, now)
-		if err != nil {
-			return nil, audit.Event{}, err
-		}
+		first.CreatedAt, first.ActivatesAt = now, now
 		return []Stored{first}, rotated(by, now, first), nil
 	})
 	if err != nil && !errors.Is(err, ErrUnchanged) {
@@ -106,25 +120,46 @@ func (r *Ring) Ensure(ctx context.Context, by audit.Origin) error {
 // Rotate makes the next key, publishes it at once and lets it sign after
 // activateIn; the older keys retire when their last token has expired.
 func (r *Ring) Rotate(ctx context.Context, by audit.Origin, activateIn time.Duration) (Stored, error) {
-	var next Stored
-	err := r.cfg.Store.ChangeSigningKeys(ctx, func(current []Stored) ([]Stored, audit.Event, error) {
+	if activateIn < 0 {
+		return Stored{}, fault.InvalidField("activateIn", "minimum", "activateIn must not be negative: a key cannot have signed before it was made")
+	}
+	return r.succeed(ctx, by, activateIn, false)
+}
+
+// Replace makes the next key, which signs at once, and retires every older one now:
+// what those signed verifies no more.
+func (r *Ring) Replace(ctx context.Context, by audit.Origin) (Stored, error) {
+	return r.succeed(ctx, by, 0, true)
+}
+
+func (r *Ring) succeed(ctx context.Context, by audit.Origin, activateIn time.Duration, revokeOld bool) (Stored, error) {
+	next, err := r.make()
+	if err != nil {
+		return Stored{}, fmt.Errorf("making a signing key: %w", err)
+	}
+	err = r.cfg.Store.ChangeSigningKeys(ctx, func(current []Stored) ([]Stored, audit.Event, error) {
 		now := r.now()
-		created := now
+		next.CreatedAt, next.ActivatesAt = now, now.Add(activateIn)
 		if n := len(current); n > 0 && !now.After(current[n-1].CreatedAt) {
-			created = current[n-1].CreatedAt.Add(time.Microsecond) // Signer goes by who is newest
+			next.CreatedAt = current[n-1].CreatedAt.Add(time.Microsecond) // Signer goes by who is newest
 		}
-		var err error
-		if next, err = r.make(created, now.Add(activateIn)); err != nil {
-			return nil, audit.Event{}, err
+		retires := next.ActivatesAt.Add(r.cfg.MaxTokenTTL + skew)
+		if revokeOld {
+			retires = now
 		}
 		changed := []Stored{next}
+		var revoked []string
 		for _, old := range current {
-			if old.RetiresAt.IsZero() {
-				old.RetiresAt = next.ActivatesAt.Add(r.cfg.MaxTokenTTL + skew)
-				changed = append(changed, old)
+			switch {
+			case revokeOld && (key{Stored: old}).published(now):
+				revoked = append(revoked, old.KID)
+			case !old.RetiresAt.IsZero():
+				continue
 			}
+			old.RetiresAt = retires
+			changed = append(changed, old)
 		}
-		return changed, rotated(by, now, next), nil
+		return changed, rotated(by, now, next, revoked...), nil
 	})
 	if err != nil {
 		return Stored{}, fmt.Errorf("rotating the signing key: %w", err)
@@ -134,7 +169,9 @@ func (r *Ring) Rotate(ctx context.Context, by audit.Origin, activateIn time.Dura
 
 func (r *Ring) now() time.Time { return r.cfg.Now().UTC().Truncate(time.Microsecond) }
 
-func (r *Ring) make(created, activates time.Time) (Stored, error) {
+// make makes a key without its times. An RSA key takes up to seconds, so no
+// transaction waits for it.
+func (r *Ring) make() (Stored, error) {
 	private, err := generate(r.cfg.Alg)
 	if err != nil {
 		return Stored{}, err
@@ -147,30 +184,53 @@ func (r *Ring) make(created, activates time.Time) (Stored, error) {
 	if err != nil {
 		return Stored{}, err
 	}
-	return Stored{KID: kid, Alg: r.cfg.Alg, Sealed: r.cfg.Root.Seal(kid, der), PublicJWK: jwk, CreatedAt: created, ActivatesAt: activates}, nil
+	return Stored{KID: kid, Alg: r.cfg.Alg, Sealed: r.cfg.Root.Seal(kid, der), PublicJWK: jwk}, nil
 }
 
-func rotated(by audit.Origin, now time.Time, k Stored) audit.Event {
-	return by.Event(now, organization.DefaultID(), audit.KeyRotated, audit.Target{Type: audit.TypeKey, ID: k.KID}).
-		With(audit.Details{}.String("alg", string(k.Alg)).Time("activatesAt", k.ActivatesAt))
+func rotated(by audit.Origin, now time.Time, k Stored, revoked ...string) audit.Event {
+	details := audit.Details{}.String("alg", string(k.Alg)).Time("activatesAt", k.ActivatesAt)
+	if len(revoked) > 0 {
+		details = details.Strings("revokedKeys", revoked)
+	}
+	return by.Event(now, organization.DefaultID(), audit.KeyRotated, audit.Target{Type: audit.TypeKey, ID: k.KID}).With(details)
 }
 
-// Load reads all keys. What only the previous root secret opens is sealed anew.
+// Load reads all keys but those that retired long ago: that one of those cannot be
+// opened any more is no reason not to serve. What only the previous root secret
+// opens is sealed anew.
 func (r *Ring) Load(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.load(ctx)
+}
+
+func (r *Ring) load(ctx context.Context) error {
+	all, err := r.read(ctx)
+	if err == nil {
+		r.state.Store(&all)
+	}
+	r.failed = err
+	return err
+}
+
+func (r *Ring) read(ctx context.Context) ([]key, error) {
 	stored, err := r.cfg.Store.SigningKeys(ctx)
 	if err != nil {
-		return fmt.Errorf("reading the signing keys: %w", err)
+		return nil, fmt.Errorf("reading the signing keys: %w", err)
 	}
+	longAgo := r.now().Add(-remembered)
 	all := make([]key, 0, len(stored))
 	for _, s := range stored {
+		if !s.RetiresAt.IsZero() && s.RetiresAt.Before(longAgo) {
+			continue
+		}
 		k, err := r.open(ctx, s)
 		if err != nil {
-			return fmt.Errorf("opening the signing key %s: %w", s.KID, err)
+			return nil, fmt.Errorf("opening the signing key %s: %w", s.KID, err)
 		}
 		all = append(all, k)
 	}
-	r.state.Store(&all)
-	return nil
+	return all, nil
 }
 
 func (r *Ring) open(ctx context.Context, s Stored) (key, error) {
@@ -191,16 +251,20 @@ func (r *Ring) open(ctx context.Context, s Stored) (key, error) {
 }
 
 // Refresh reads the keys again because an unknown one was met, at most once a
-// second however often it is called.
+// second however often it is called. It fails while the last reading has: a key
+// that could not be read is not unknown.
 func (r *Ring) Refresh(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.cfg.Now()
-	if now.Sub(r.refreshed) < refreshPause {
-		return nil
+	if now.Sub(r.tried) < refreshPause {
+		return r.failed
 	}
-	r.refreshed = now
-	return r.Load(ctx)
+	r.tried = now
+	// It reads for all who meet unknown keys, so a caller who hangs up does not end it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
+	defer cancel()
+	return r.load(ctx)
 }
 
 // Signer gives the key that signs at the time now: of the active ones the newest
