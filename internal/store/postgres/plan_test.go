@@ -297,7 +297,7 @@ func everyday(t *testing.T, s *store.Store, size crowd) []deed {
 		{"one event", func() error { _, err := s.Event(ctx, org, first.ID); return err }},
 		{"creating an agent", func() error { a, c, e := draft(); return s.CreateAgent(ctx, a, c, e) }},
 		{"updating an agent", func() error { return update(ctx, s, a, func() {}) }},
-		{"an agent's credentials", func() error { _, err := s.Credentials(ctx, org, a.ID); return err }},
+		{"an agent's credentials", func() error { _, err := s.Credentials(ctx, org, a.ID, page.Query{Limit: page.MaxLimit}); return err }},
 		{"a batch", func() error { _, err := s.AppendRecords(ctx, batch); return err }},
 	}
 	for _, after := range []page.Cursor{{}, {Time: now.AddDate(0, 0, -3), ID: uuid.New()}} {
