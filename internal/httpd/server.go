@@ -68,12 +68,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, certFile, keyFile st
 	case <-ctx.Done():
 	}
 	s.health.Drain()
-	time.Sleep(s.delay)
+	var failure error
+	select {
+	case err := <-failed:
+		failure = fmt.Errorf("serving: %w", err)
+	case <-time.After(s.delay):
+	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
 	defer cancel()
 	err := s.inner.Shutdown(stop)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = errors.Join(fmt.Errorf("requests were still under way after %s", s.drain), s.inner.Close())
 	}
-	return err
+	return errors.Join(failure, err)
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -197,6 +198,22 @@ func TestAServerThatStopsSaysSoBeforeItTakesNoMoreConnections(t *testing.T) {
 	}
 	if took := time.Since(stopped); took < delay {
 		t.Errorf("the server stopped after %s, want %s first", took, delay)
+	}
+}
+
+// Nobody can be turned away by a server that nobody reaches.
+func TestAServerThatFailsWhileItStopsDoesNotWaitOutTheDelay(t *testing.T) {
+	health := httpd.NewHealth("1")
+	routes := httpd.Router(health.Routes())
+	l := listen(t)
+	s := serve(t, httpd.NewServer(httpd.ServerConfig{Handler: routes, Health: health, Delay: time.Hour, Drain: patience, Logger: slog.New(slog.DiscardHandler)}), l, "", "")
+	s.stop()
+	for ask(routes, "GET", "/health/ready").Code != http.StatusServiceUnavailable {
+		runtime.Gosched()
+	}
+	_ = l.Close()
+	if err := s.ended(t); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Serve = %v, want why it cannot serve", err)
 	}
 }
 
