@@ -178,6 +178,7 @@ func (c *Config) check() []error {
 		u, err := url.Parse(c.Issuer)
 		refuse(err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http", "JWT_ISSUER: must be an absolute http or https URL")
 		refuse(strings.HasSuffix(c.Issuer, "/"), "JWT_ISSUER: must not end with a slash")
+		refuse(err == nil && u.Path != "" && u.Path != "/", "JWT_ISSUER: must not have a path: clients would look for its metadata at /.well-known/oauth-authorization-server/PATH (RFC 8414 §3.1), which is not served; give the server a host name of its own")
 		refuse(err == nil && (u.RawQuery != "" || u.Fragment != "" || u.User != nil), "JWT_ISSUER: must hold neither query, fragment nor user")
 		refuse(c.Production && err == nil && u.Scheme != "https", "JWT_ISSUER: must be https in production")
 	}

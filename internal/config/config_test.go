@@ -181,6 +181,18 @@ func TestADurationIsTakenAsItStandsOrRefused(t *testing.T) {
 	}
 }
 
+// RFC 8414 §3.1 puts the well-known name between the host and the issuer's path,
+// where this server answers nothing.
+func TestAnIssuerWithAPathIsRefused(t *testing.T) {
+	for _, issuer := range []string{"https://example.com/idp", "https://example.com/a/b/", "https://example.com//", "https://example.com/%2e"} {
+		_, err := load("JWT_ISSUER=" + issuer)
+		refused(t, err, "JWT_ISSUER: must not have a path", "host name")
+	}
+	for _, issuer := range []string{"https://idp.example.com", "http://localhost:3000", "https://[::1]:8443"} {
+		mustLoad(t, "JWT_ISSUER="+issuer)
+	}
+}
+
 func TestSettingsThatDoNotGoTogetherAreRefused(t *testing.T) {
 	_, err := load("TOKEN_TTL=2h", "TOKEN_TTL_MAX=1h")
 	refused(t, err, "TOKEN_TTL: must not be longer than TOKEN_TTL_MAX")
