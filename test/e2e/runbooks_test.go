@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,10 +113,17 @@ func endsLater(t *testing.T, dir string) {
 				continue
 			}
 			if syscall.Kill(pid, syscall.SIGTERM) == nil {
-				waitFor(t, "the end of "+file, func() bool { return syscall.Kill(pid, 0) != nil })
+				waitFor(t, "the end of "+file, func() bool { return ended(pid) })
 			}
 		}
 	})
+}
+
+// ended reports whether a process is gone, or waits only for somebody to ask how it
+// ended.
+func ended(pid int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	return syscall.Kill(pid, 0) != nil || (err == nil && strings.Contains(string(status), "\nState:\tZ"))
 }
 
 // killing is the command that stops a process and waits for its end.
@@ -145,6 +154,7 @@ func startTraffic(t *testing.T, name string, client credential, bearer string, p
 					return
 				default:
 					l.ask(pick(i), client, bearer, fmt.Sprintf("%s-%d-%d", name, i, n), n%10 == 0)
+					time.Sleep(20 * time.Millisecond) // the scripts shall have something of the machine, too
 				}
 			}
 		})
@@ -169,7 +179,6 @@ func (l *traffic) ask(to api, client credential, bearer, name string, register b
 		if !l.excused.Load() {
 			l.t.Errorf("a request failed: %d %s %v", r.status, r.body, err)
 		}
-		time.Sleep(5 * time.Millisecond)
 		return
 	}
 	l.promised.mu.Lock()
@@ -491,4 +500,157 @@ func TestRunbookPostgresFailover(t *testing.T) {
 	}
 	load.stop()
 	proves(t, c.nodes[2], c.admin, load.sofar(), bearer)
+}
+
+// balancer sends requests to the nodes that say that they are ready.
+type balancer struct {
+	ready   sync.Map // by address
+	next    atomic.Int64
+	targets []string
+}
+
+// startBalancer asks every node for its readiness, twenty times a second.
+func startBalancer(t *testing.T, targets ...string) *httptest.Server {
+	t.Helper()
+	b := &balancer{targets: targets}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var asking sync.WaitGroup
+	for _, target := range targets {
+		asking.Go(func() {
+			node := newAPI("http://" + target)
+			defer node.http.CloseIdleConnections()
+			for ctx.Err() == nil {
+				r, err := node.call(http.MethodGet, "/health/ready", "", nil)
+				b.ready.Store(target, err == nil && r.status == http.StatusOK)
+				time.Sleep(50 * time.Millisecond)
+			}
+		})
+	}
+	s := httptest.NewServer(&httputil.ReverseProxy{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host = "http", b.pick()
+	}})
+	t.Cleanup(func() { cancel(); asking.Wait(); s.Close() })
+	waitFor(t, "a ready node", func() bool { return b.pick() != "" })
+	return s
+}
+
+func (b *balancer) pick() string {
+	for range b.targets {
+		target := b.targets[int(b.next.Add(1))%len(b.targets)]
+		if ready, ok := b.ready.Load(target); ok && ready == true {
+			return target
+		}
+	}
+	return ""
+}
+
+// ports are where the nodes of a cluster listen.
+func (c *cluster) ports() []string {
+	var all []string
+	for _, n := range c.nodes {
+		all = append(all, n.address[strings.LastIndexByte(n.address, ':')+1:])
+	}
+	return all
+}
+
+// handOver lets scripts stop the nodes by their ids, and stops what they start.
+func (c *cluster) handOver(t *testing.T, dir string) {
+	t.Helper()
+	for i, port := range c.ports() {
+		if err := os.WriteFile(filepath.Join(dir, port+".pid"), []byte(strconv.Itoa(c.nodes[i].cmd.Process.Pid)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	endsLater(t, dir)
+}
+
+// freePorts gives as many ports as the cluster has nodes.
+func (c *cluster) freePorts(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for range c.nodes {
+		all = append(all, freePort(t))
+	}
+	return all
+}
+
+func addresses(ports []string) []string {
+	var all []string
+	for _, p := range ports {
+		all = append(all, "127.0.0.1:"+p)
+	}
+	return all
+}
+
+// expansion is what a further version might add to the schema, and its number.
+const expansion = `
+ALTER TABLE agents ADD COLUMN IF NOT EXISTS risk text NOT NULL DEFAULT 'none';
+CREATE INDEX CONCURRENTLY IF NOT EXISTS agents_by_risk ON agents (organization_id, risk, created_at, id);
+INSERT INTO goose_db_version (version_id, is_applied) SELECT 9999, true WHERE NOT EXISTS (SELECT FROM goose_db_version WHERE version_id = 9999);
+`
+
+// TestRunbookUpgradeAndRollback expands the schema, rolls the nodes to a new program
+// and back, and nobody is turned away (R39). The programs are the same; the schema is
+// that of a further version.
+func TestRunbookUpgradeAndRollback(t *testing.T) {
+	pg := agentidpDatabase(t)
+	c := startCluster(t, pg.URL("agentidp"), "SHUTDOWN_DELAY=1s")
+	dir, oldPorts, newPorts := t.TempDir(), c.ports(), c.freePorts(t)
+	c.handOver(t, dir)
+	expand := filepath.Join(dir, "expand.sql")
+	if err := os.WriteFile(expand, []byte(expansion), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := append(append(postgresEnv(pg), c.env...), "OLD="+binary, "NEW="+binary, "RUN_DIR="+dir, "EXPAND="+expand, "LOCK_TIMEOUT=300ms",
+		"OLD_PORTS="+strings.Join(oldPorts, " "), "NEW_PORTS="+strings.Join(newPorts, " "))
+
+	bearer := c.nodes[0].token(t, c.admin, management)
+	client := c.nodes[0].register(t, bearer, "runbook").Credential
+	front := newAPI(startBalancer(t, append(addresses(oldPorts), addresses(newPorts)...)...).URL)
+	load := startTraffic(t, "upgrade", client, bearer, func(int) api { return front })
+
+	free := holdsTable(t, pg, 700*time.Millisecond)
+	out := runbook(t, "upgrade-and-rollback", env, "migrate")
+	<-free
+	contains(t, out, "giving way")
+	t.Log(lastLines(out, 1))
+	load.more(200)
+	t.Log(lastLines(runbook(t, "upgrade-and-rollback", env, "upgrade"), 1))
+	load.more(200)
+	for _, old := range c.nodes {
+		if !old.over() || old.cmd.ProcessState.ExitCode() != 0 {
+			t.Errorf("the old node on %s did not end well: %v", old.address, old.cmd.ProcessState)
+		}
+	}
+	proves(t, at(t, newPorts[1]), c.admin, load.sofar(), bearer)
+	t.Log(lastLines(runbook(t, "upgrade-and-rollback", env, "rollback"), 1))
+	load.more(200)
+	load.stop()
+	proves(t, at(t, oldPorts[1]), c.admin, load.sofar(), bearer)
+	t.Logf("%d requests answered meanwhile, %d failed", load.answers.Load(), load.failures.Load())
+}
+
+// holdsTable keeps the table of agents from being changed for a while, as a long
+// report would; the channel closes when it is free.
+func holdsTable(t *testing.T, pg *pgtest.Server, d time.Duration) <-chan struct{} {
+	t.Helper()
+	db, err := sql.Open("pgx", pg.URL("agentidp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(t.Context(), "LOCK TABLE agents IN ACCESS SHARE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	free := make(chan struct{})
+	time.AfterFunc(d, func() {
+		defer close(free)
+		if err := errors.Join(tx.Rollback(), db.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return free
 }
