@@ -30,7 +30,7 @@ func floor(path string) (height int, edge bool) {
 		return 5, false
 	case slices.Contains([]string{"fault", "scope", "page", "secret", "printable"}, first):
 		return 0, false
-	case slices.Contains([]string{"organization", "agent", "credential", "policy", "keys", "token", "audit"}, first):
+	case slices.Contains([]string{"organization", "agent", "credential", "policy", "keys", "token", "audit", "idempotency"}, first):
 		return 1, false
 	case first == "request" || first == "wire":
 		return 2, false

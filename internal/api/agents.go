@@ -97,20 +97,33 @@ func (h *Handler) createAgent(ctx context.Context, c call) (reply, error) {
 		d.TokenTTL = *ttl
 	}
 	o.readOnly("id", "status", "createdAt", "updatedAt", "lastAuthAt")
+	key := c.idempotencyKey()
 	if err := c.accept(ctx, func() error { return h.cfg.Agents.Validate(c.named, d) }); err != nil {
 		return nil, err
 	}
-	a, issued, err := h.cfg.Agents.Create(ctx, c.by, c.tenant, d)
-	if err != nil {
-		return nil, err
-	}
+	return h.once(ctx, c, key, func(ctx context.Context) (reply, error) {
+		a, issued, err := h.cfg.Agents.Create(ctx, c.by, c.tenant, d)
+		if err != nil {
+			return nil, err
+		}
+		return answerCreated(a, viewIssued(issued)), nil
+	}, func(ctx context.Context, made []uuid.UUID) (reply, error) {
+		a, err := h.cfg.Agents.Get(ctx, c.tenant, made[0])
+		if err != nil {
+			return nil, err
+		}
+		first, err := h.cfg.Credentials.Get(ctx, c.tenant, made[0], made[1])
+		return answerCreated(a, viewMade(first)), err
+	})
+}
+
+func answerCreated(a agent.Agent, first issuedView) reply {
 	v := viewAgent(a)
-	credential := viewIssued(issued)
-	v.Credential = &credential
+	v.Credential = &first
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", "/agents/"+a.ID.String())
 		answerAgent(http.StatusCreated, a, v)(w, r)
-	}, nil
+	}
 }
 
 func (o *object) metadata() json.RawMessage {

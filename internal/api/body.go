@@ -29,6 +29,7 @@ const mergePatch = "application/merge-patch+json"
 // object is a JSON object from a request body.
 type object struct {
 	*findings
+	raw     []byte
 	members map[string]json.RawMessage
 	known   []string
 }
@@ -54,7 +55,7 @@ func readObject(w http.ResponseWriter, r *http.Request, optional bool, mediaType
 	if err := scanJSON(body); err != nil {
 		return nil, err
 	}
-	o := &object{}
+	o := &object{raw: body}
 	if err := json.Unmarshal(body, &o.members); err != nil || o.members == nil {
 		return nil, fault.InvalidField("body", "type", "the body must be a JSON object")
 	}

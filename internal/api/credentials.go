@@ -15,15 +15,22 @@ type issuedView struct {
 	ID           uuid.UUID  `json:"id"`
 	Label        string     `json:"label"`
 	ClientID     uuid.UUID  `json:"clientId"`
-	ClientSecret string     `json:"clientSecret"`
+	ClientSecret *string    `json:"clientSecret"`
 	CreatedAt    time.Time  `json:"createdAt"`
 	ExpiresAt    *time.Time `json:"expiresAt"`
 	RotatedFrom  *uuid.UUID `json:"rotatedFrom"`
 }
 
 func viewIssued(c credential.Issued) issuedView {
+	v, secret := viewMade(c.Credential), c.Secret.Value().Reveal()
+	v.ClientSecret = &secret
+	return v
+}
+
+// viewMade is a credential whose secret has been shown.
+func viewMade(c credential.Credential) issuedView {
 	return issuedView{
-		ID: c.ID, Label: c.Label, ClientID: c.AgentID, ClientSecret: c.Secret.Value().Reveal(),
+		ID: c.ID, Label: c.Label, ClientID: c.AgentID,
 		CreatedAt: c.CreatedAt, ExpiresAt: moment(c.ExpiresAt), RotatedFrom: maybe(c.RotatedFrom),
 	}
 }
@@ -60,15 +67,27 @@ func (h *Handler) createCredential(ctx context.Context, c call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	request := credentialRequest(o)
+	request, key := credentialRequest(o), c.idempotencyKey()
 	if err := c.accept(ctx, func() error { return h.cfg.Credentials.Validate(request) }); err != nil {
 		return nil, err
 	}
-	issued, err := h.cfg.Credentials.Create(ctx, c.by, c.tenant, agentID, request)
-	if err != nil {
-		return nil, err
-	}
-	return answer(http.StatusCreated, viewIssued(issued)), nil
+	return h.issueOnce(ctx, c, key, func(ctx context.Context) (credential.Issued, error) {
+		return h.cfg.Credentials.Create(ctx, c.by, c.tenant, agentID, request)
+	})
+}
+
+// issueOnce answers with a new credential.
+func (h *Handler) issueOnce(ctx context.Context, c call, key string, issue func(ctx context.Context) (credential.Issued, error)) (reply, error) {
+	return h.once(ctx, c, key, func(ctx context.Context) (reply, error) {
+		issued, err := issue(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return answer(http.StatusCreated, viewIssued(issued)), nil
+	}, func(ctx context.Context, made []uuid.UUID) (reply, error) {
+		first, err := h.cfg.Credentials.Get(ctx, c.tenant, made[0], made[1])
+		return answer(http.StatusCreated, viewMade(first)), err
+	})
 }
 
 func credentialRequest(o *object) credential.Request {
@@ -91,14 +110,13 @@ func (h *Handler) rotateCredential(ctx context.Context, c call) (reply, error) {
 		const most = int64(credential.MaxOverlap/time.Second) + 1 // what overflows is too long anyhow
 		request.Overlap = time.Duration(min(max(*seconds, -1), most)) * time.Second
 	}
+	key := c.idempotencyKey()
 	if err := c.accept(ctx, func() error { return h.cfg.Credentials.Validate(request) }); err != nil {
 		return nil, err
 	}
-	issued, err := h.cfg.Credentials.Rotate(ctx, c.by, c.tenant, agentID, id, request)
-	if err != nil {
-		return nil, err
-	}
-	return answer(http.StatusCreated, viewIssued(issued)), nil
+	return h.issueOnce(ctx, c, key, func(ctx context.Context) (credential.Issued, error) {
+		return h.cfg.Credentials.Rotate(ctx, c.by, c.tenant, agentID, id, request)
+	})
 }
 
 func (h *Handler) listCredentials(ctx context.Context, c call) (reply, error) {

@@ -14,6 +14,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/idempotency"
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
 	"git.sentryagent.ai/sentryagent-idp/internal/request"
@@ -30,6 +31,7 @@ type Config struct {
 	Log           *audit.Log
 	Denials       *audit.Folder
 	Verifier      Verifier
+	Claims        idempotency.Store
 	Now           func() time.Time
 }
 

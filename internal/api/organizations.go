@@ -54,17 +54,24 @@ func (h *Handler) createOrganization(ctx context.Context, c call) (reply, error)
 		d.AuditIntrospection = *b
 	}
 	o.readOnly("id", "createdAt", "updatedAt")
+	key := c.idempotencyKey()
 	if err := c.accept(ctx, func() error { return h.cfg.Organizations.Validate(d) }); err != nil {
 		return nil, err
 	}
-	made, err := h.cfg.Organizations.Create(ctx, c.by.Origin, d)
-	if err != nil {
-		return nil, err
-	}
+	return h.once(ctx, c, key, func(ctx context.Context) (reply, error) {
+		made, err := h.cfg.Organizations.Create(ctx, c.by.Origin, d)
+		return answerFounded(made), err
+	}, func(ctx context.Context, made []uuid.UUID) (reply, error) {
+		o, err := h.cfg.Organizations.Get(ctx, made[0])
+		return answerFounded(o), err
+	})
+}
+
+func answerFounded(o organization.Organization) reply {
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Location", "/organizations/"+made.ID.String())
-		answerOrganization(http.StatusCreated, made)(w, r)
-	}, nil
+		w.Header().Set("Location", "/organizations/"+o.ID.String())
+		answerOrganization(http.StatusCreated, o)(w, r)
+	}
 }
 
 func (h *Handler) listOrganizations(ctx context.Context, c call) (reply, error) {

@@ -2,12 +2,14 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"sync"
 	"time"
 
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
 )
 
@@ -42,9 +44,17 @@ func (a *App) Issuer(l net.Listener) string {
 	return scheme + "://localhost:" + port
 }
 
-// Run serves on the listener until ctx is done. It then answers the requests
-// under way, writes what is still to be recorded, and returns.
+// Run serves on the listener until ctx is done, making the first signing key where
+// there is none. It then answers the requests under way, writes what is still to be
+// recorded, and returns.
 func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
+	if err := a.Ring.Ensure(ctx, audit.System("agentidp")); err != nil {
+		closed := l.Close()
+		if ctx.Err() != nil {
+			return closed // it was stopped before it began
+		}
+		return errors.Join(err, closed)
+	}
 	s, err := a.serverFor(a.Issuer(l), version)
 	if err != nil {
 		return err
@@ -56,7 +66,7 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 	others.Go(func() { s.folder.Run(background) })
 	others.Go(func() { a.every(background, keyPoll, "reading the signing keys", a.Ring.Load) })
 	others.Go(func() {
-		a.every(background, maintenance, "maintaining the database", func(ctx context.Context) error { return a.store.Maintain(ctx, a.now()) })
+		a.every(background, maintenance, "maintaining the database", a.Maintain)
 	})
 	others.Go(func() {
 		a.every(background, maintenance, "noting the figures of the caches", func(ctx context.Context) error { s.caches.note(ctx); return nil })

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,6 +19,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/config"
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/httpd"
+	"git.sentryagent.ai/sentryagent-idp/internal/idempotency"
 	"git.sentryagent.ai/sentryagent-idp/internal/keys"
 	"git.sentryagent.ai/sentryagent-idp/internal/limit"
 	"git.sentryagent.ai/sentryagent-idp/internal/oauth"
@@ -49,20 +53,21 @@ type App struct {
 	now    func() time.Time
 }
 
-// Open opens the database and makes the first signing key where there is none. The
-// embedded database is migrated to the newest schema; any other must have it. Close must be called in the end. now is
-// the clock of everything.
+// Open opens the database and reads the signing keys; it makes none, as not every
+// command that looks at a database is of the server whose keys these are. The
+// embedded database is migrated to the newest schema; any other must have it. Close
+// must be called in the end. now is the clock of everything.
 func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger, now func() time.Time) (*App, error) {
-	root, err := rootKeys(cfg)
-	if err != nil {
-		return nil, err
-	}
 	s, err := openStore(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
+	root, err := rootOf(ctx, cfg, s)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	ring := keys.NewRing(keys.Config{Store: s, Root: root, Alg: cfg.Alg, MaxTokenTTL: cfg.MaxTokenTTL, Now: now})
-	if err := ring.Ensure(ctx, audit.System("agentidp")); err != nil {
+	if err := ring.Load(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	shared, agents, credentials, err := share(cfg, s, now)
@@ -75,6 +80,25 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger, now func
 		Agents: agent.NewService(agents, minter, cfg.MaxTokenTTL, now), Credentials: credential.NewService(credentials, minter, now), Ring: ring,
 		cfg: cfg, logger: logger, store: s, redis: shared, hasher: hasher, now: now,
 	}, nil
+}
+
+// errWrongFolder says that a secret made now would open nothing.
+var errWrongFolder = errors.New("the database has signing keys, and nothing here holds the secret that opens them: set JWT_SECRET, or DATA_DIR to the server's")
+
+// rootOf is rootKeys for this database: a secret is made only where there is no key
+// that another one sealed.
+func rootOf(ctx context.Context, cfg *config.Config, s keys.Store) (*keys.Root, error) {
+	// The keys are read first: who made the first one had made the secret before.
+	sealed, err := s.SigningKeys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the signing keys: %w", err)
+	}
+	if cfg.RootSecret.IsZero() && len(sealed) > 0 {
+		if _, err := os.Stat(filepath.Join(cfg.DataDir, "jwt-secret")); errors.Is(err, fs.ErrNotExist) {
+			return nil, errWrongFolder
+		}
+	}
+	return rootKeys(cfg)
 }
 
 // share gives what nodes share, where there is Redis, and the stores: with it, they
@@ -95,6 +119,7 @@ type database interface {
 	agent.Store
 	audit.Store
 	credential.Store
+	idempotency.Store
 	keys.Store
 	organization.Store
 	token.Source
@@ -134,6 +159,9 @@ func (a *App) Close() error {
 	return a.store.Close()
 }
 
+// Maintain does what time makes due in the database. Run calls it every minute.
+func (a *App) Maintain(ctx context.Context) error { return a.store.Maintain(ctx, a.now()) }
+
 // server is what serves requests for a known issuer.
 type server struct {
 	http      *httpd.Server
@@ -170,7 +198,7 @@ func (a *App) serverFor(issuer, version string) (*server, error) {
 	})
 	apiHandler := api.New(api.Config{
 		Organizations: organization.NewService(a.store, a.now), Agents: a.Agents, Credentials: a.Credentials,
-		Log: log, Denials: folder, Verifier: verifier, Now: a.now,
+		Log: log, Denials: folder, Verifier: verifier, Claims: a.store, Now: a.now,
 	})
 	health := httpd.NewHealth(version, a.checks()...)
 	handler := httpd.Chain(httpd.Config{

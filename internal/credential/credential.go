@@ -84,7 +84,8 @@ type Store interface {
 	// ChangeCredentials reads the agent and its live credentials, which are all that
 	// are neither revoked nor expired for longer than Forgotten. It lets change
 	// decide, more than once where the engine asks for that, and writes what it
-	// returns (new or changed, by id) and its event in one transaction.
+	// returns (new or changed, by id, the new one first) and its event in one
+	// transaction.
 	// AGENT_NOT_FOUND where there is no such agent. An error of change is returned
 	// and nothing is written.
 	ChangeCredentials(ctx context.Context, organization, agentID uuid.UUID,

@@ -124,6 +124,12 @@ func (s *Service) Revoke(ctx context.Context, by policy.Caller, organization, ag
 	return err
 }
 
+// Get gives one credential, without anything secret. It fails with
+// AGENT_NOT_FOUND and CREDENTIAL_NOT_FOUND.
+func (s *Service) Get(ctx context.Context, organization, agentID, id uuid.UUID) (Credential, error) {
+	return s.store.Credential(ctx, organization, agentID, id)
+}
+
 // List gives a page of an agent's credentials, newest first, without anything
 // secret. It fails with AGENT_NOT_FOUND.
 func (s *Service) List(ctx context.Context, organization, agentID uuid.UUID, q page.Query) (page.Page[Credential], error) {

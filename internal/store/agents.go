@@ -59,6 +59,9 @@ func scanAgent(row scanner) (agent.Agent, error) {
 // CreateAgent stores the agent, its first credential and the events.
 func (s *Store) CreateAgent(ctx context.Context, a agent.Agent, c credential.Credential, events ...audit.Event) error {
 	return s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if err := s.claim(ctx, tx, a.ID, c.ID); err != nil {
+			return err
+		}
 		if err := s.roomForOneMore(ctx, tx, a.OrganizationID); err != nil {
 			return err
 		}

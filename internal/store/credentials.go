@@ -71,6 +71,11 @@ func (s *Store) ChangeCredentials(ctx context.Context, organization, agentID uui
 		if err != nil {
 			return err
 		}
+		if len(changed) > 0 {
+			if err := s.claim(ctx, tx, agentID, changed[0].ID); err != nil {
+				return err
+			}
+		}
 		for _, c := range changed {
 			if err := s.saveCredential(ctx, tx, c); err != nil {
 				return err

@@ -31,6 +31,9 @@ func noOrganization() error {
 // CreateOrganization stores an organization and its event.
 func (s *Store) CreateOrganization(ctx context.Context, o organization.Organization, event audit.Event) error {
 	return s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if err := s.claim(ctx, tx, o.ID); err != nil {
+			return err
+		}
 		_, err := s.exec(ctx, tx, "INSERT INTO organizations ("+organizationColumns+") VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)",
 			o.ID, o.Name, o.DisplayName, o.MaxAgents, o.TokenRatePerMinute, o.AuditRetentionDays, o.AuditIntrospection, o.CreatedAt, o.UpdatedAt, o.Revision)
 		if err != nil {

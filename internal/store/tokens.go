@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,10 +42,11 @@ func (s *Store) TokenRevoked(ctx context.Context, id uuid.UUID) (bool, error) {
 // long as any token lives, so that a clock that jumps ahead and back revives none.
 const revocationGrace = 48 * time.Hour
 
-// Maintain forgets the revocations of tokens that have expired anyway.
+// Maintain forgets the revocations of tokens that have expired anyway, and the
+// requests that nobody may repeat any more.
 func (s *Store) Maintain(ctx context.Context, now time.Time) error {
 	_, err := s.ForgetRevocations(ctx, now.Add(-revocationGrace))
-	return err
+	return errors.Join(err, s.forgetClaims(ctx, now))
 }
 
 // ForgetRevocations removes the revocations of tokens that expired before the

@@ -216,7 +216,7 @@ func grant(ctx context.Context, db *sql.DB, role string) error {
 		"GRANT USAGE ON SCHEMA " + schema + " TO " + name,
 		"GRANT SELECT ON ALL TABLES IN SCHEMA " + schema + " TO " + name,
 		"GRANT INSERT, UPDATE ON organizations, agents, credentials, signing_keys TO " + name,
-		"GRANT INSERT, DELETE ON agent_capabilities, revoked_tokens TO " + name,
+		"GRANT INSERT, DELETE ON agent_capabilities, revoked_tokens, idempotency_keys TO " + name,
 		"GRANT UPDATE ON change_counter, audit_head TO " + name,
 		"GRANT INSERT ON audit_events TO " + name,
 		"GRANT EXECUTE ON FUNCTION audit_partition(date) TO " + name,

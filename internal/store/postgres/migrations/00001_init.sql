@@ -79,6 +79,17 @@ CREATE TABLE revoked_tokens (
 );
 CREATE INDEX revoked_tokens_by_expiry ON revoked_tokens (expires_at);
 
+-- Requests that may be repeated without being carried out twice.
+CREATE TABLE idempotency_keys (
+  caller_id  uuid NOT NULL,
+  key        text NOT NULL,
+  request    bytea NOT NULL,
+  made       text NOT NULL,
+  created_at timestamptz NOT NULL,
+  PRIMARY KEY (caller_id, key)
+);
+CREATE INDEX idempotency_keys_by_time ON idempotency_keys (created_at);
+
 CREATE TABLE signing_keys (
   kid          text PRIMARY KEY,
   alg          text NOT NULL,

@@ -80,6 +80,17 @@ CREATE TABLE revoked_tokens (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX revoked_tokens_by_expiry ON revoked_tokens (expires_at);
 
+-- Requests that may be repeated without being carried out twice.
+CREATE TABLE idempotency_keys (
+  caller_id  TEXT NOT NULL,
+  key        TEXT NOT NULL,
+  request    BLOB NOT NULL,
+  made       TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  PRIMARY KEY (caller_id, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_keys_by_time ON idempotency_keys (created_at);
+
 CREATE TABLE signing_keys (
   kid          TEXT PRIMARY KEY,
   alg          TEXT NOT NULL,
