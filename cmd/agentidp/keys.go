@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"text/tabwriter"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/app"
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/config"
+	"git.sentryagent.ai/sentryagent-idp/internal/keys"
 )
 
 // publishedBefore is how long a key is published before it signs: twice what
@@ -25,26 +27,31 @@ func (c *command) listKeys() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the signing keys",
-		Long:  "list prints the signing keys, oldest first: from when each signs, and when it leaves the published key set.",
-		Args:  cobra.NoArgs,
+		Long: `list prints the signing keys, oldest first: from when each signs, and when it leaves
+the published key set. A key that retired more than a day ago is not shown.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withApp(cmd.Context(), cmd.ErrOrStderr(), func(a *app.App, _ *config.Config) error {
-				signer, err := a.Ring.Signer(time.Now())
-				if err != nil {
-					return err
-				}
 				table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 2, ' ', 0)
-				out := &printer{w: table}
-				out.line("KID\tALG\tSTATE\tSIGNS FROM\tPUBLISHED UNTIL")
-				for _, k := range a.Ring.List() {
-					out.line("%s\t%s\t%s\t%s\t%s", k.KID, k.Alg, keyState(k.KID == signer.KID(), k.ActivatesAt, k.RetiresAt), moment(k.ActivatesAt), moment(k.RetiresAt))
+				printKeys(&printer{w: table}, a.Ring)
+				hint := &printer{w: cmd.ErrOrStderr()}
+				if len(a.Ring.List()) == 0 {
+					hint.line("there is no signing key yet: serve makes the first one")
 				}
-				if out.err != nil {
-					return out.err
-				}
-				return table.Flush()
+				return errors.Join(table.Flush(), hint.err)
 			})
 		},
+	}
+}
+
+func printKeys(out *printer, ring *keys.Ring) {
+	signs := ""
+	if signer, err := ring.Signer(time.Now()); err == nil {
+		signs = signer.KID()
+	}
+	out.line("KID\tALG\tSTATE\tSIGNS FROM\tPUBLISHED UNTIL")
+	for _, k := range ring.List() {
+		out.line("%s\t%s\t%s\t%s\t%s", k.KID, k.Alg, keyState(k.KID == signs, k.ActivatesAt, k.RetiresAt), moment(k.ActivatesAt), moment(k.RetiresAt))
 	}
 }
 
@@ -53,10 +60,10 @@ func keyState(signs bool, activates, retires time.Time) string {
 	switch {
 	case signs:
 		return "signing"
-	case now.Before(activates):
-		return "published"
 	case !retires.IsZero() && now.After(retires):
 		return "retired"
+	case now.Before(activates):
+		return "published"
 	}
 	return "verifying"
 }
@@ -81,6 +88,10 @@ seconds; with a shorter --activate-in they publish the key as they begin to use 
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withApp(cmd.Context(), cmd.ErrOrStderr(), func(a *app.App, _ *config.Config) error {
+				// Where there is none, one key signs until the next one does.
+				if err := a.Ring.Ensure(cmd.Context(), audit.System("keys rotate")); err != nil {
+					return err
+				}
 				k, err := a.Ring.Rotate(cmd.Context(), audit.System("keys rotate"), activateIn)
 				if err != nil {
 					return describe(err)

@@ -91,6 +91,41 @@ func TestRootSecretChanges(t *testing.T) {
 	fails(t, dir, []string{"JWT_SECRET=" + before, issuer}, []string{"was JWT_SECRET changed"}, "serve")
 }
 
+// TestLookingMakesNothing uses the commands of an operator on a database that no
+// server has begun to use, and from a folder that is not the server's (R43).
+func TestLookingMakesNothing(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	database := "DATABASE_URL=sqlite:" + filepath.Join(dir, "agentidp.db")
+	listed := mustRun(t, elsewhere, []string{database}, "keys", "list")
+	if lines := strings.Count(listed.stdout, "\n"); lines != 1 || !strings.HasPrefix(listed.stdout, "KID ") {
+		t.Errorf("keys list prints of no keys:\n%s", listed.stdout)
+	}
+	contains(t, listed.stderr, "no signing key", "serve")
+
+	s := start(t, dir)
+	s.token(t, s.first(t), management)
+	says := []string{"JWT_SECRET", "DATA_DIR", "signing keys"}
+	other := t.TempDir()
+	for _, args := range [][]string{{"keys", "list"}, {"keys", "rotate"}, {"admin", "bootstrap", "--email", "second@example.com"}, {"serve"}} {
+		fails(t, other, []string{database}, says, args...)
+	}
+	if made, err := os.ReadDir(other); err != nil || len(made) > 0 {
+		t.Errorf("commands that were refused left %v (%v)", made, err)
+	}
+	if n := strings.Count(mustRun(t, dir, nil, "keys", "list").stdout, "signing"); n != 1 {
+		t.Errorf("%d keys sign", n)
+	}
+}
+
+func TestRotatingBeforeTheFirstStartMakesTheKeyThatSignsUntilThen(t *testing.T) {
+	dir := t.TempDir()
+	mustRun(t, dir, nil, "keys", "rotate", "--activate-in", "1h")
+	s := start(t, dir)
+	s.token(t, s.first(t), management)
+	listed := mustRun(t, dir, nil, "keys", "list").stdout
+	contains(t, listed, " signing ", " published ")
+}
+
 func holds(t *testing.T, s *server, bearer string) {
 	t.Helper()
 	if active, err := s.active(bearer, bearer); err != nil || !active {
