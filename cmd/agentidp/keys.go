@@ -77,31 +77,58 @@ func moment(t time.Time) string {
 
 func (c *command) rotateKeys() *cobra.Command {
 	var activateIn time.Duration
+	var revokeOld bool
 	rotate := &cobra.Command{
 		Use:   "rotate",
 		Short: "Make the next signing key",
-		Long: `rotate makes the next signing key. It is published at once and signs after
+		Long: `rotate makes the next signing key. Running servers notice within five seconds.
+
+As a routine, give no flag. The key is published at once and signs after
 --activate-in, so that everybody who keeps the key set has it by then. Tokens that
-older keys signed stay valid until they expire. Running servers notice within five
-seconds; with a shorter --activate-in they publish the key as they begin to use it.`,
-		Example: "  agentidp keys rotate\n  agentidp keys rotate --activate-in 1h",
+older keys signed stay valid until they expire. With a shorter --activate-in servers
+publish the key as they begin to use it, and older keys are still accepted for
+TOKEN_TTL_MAX and five minutes more: that helps nothing after a compromise.
+
+After a compromise of a signing key, or of the database together with the root
+secret, give --revoke-old. The new key signs at once, every older one leaves the key
+set, and what they signed, their owner or a thief, is refused; clients need new
+tokens. A server still knows the tokens that it verified before: restart it. Services
+that keep the key set refuse the old keys when they read it again, within five
+minutes.`,
+		Example: "  agentidp keys rotate\n  agentidp keys rotate --activate-in 1h\n  agentidp keys rotate --revoke-old",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if revokeOld && cmd.Flags().Changed("activate-in") && activateIn != 0 {
+				return errors.New("--revoke-old: the new key signs at once, so leave --activate-in out")
+			}
 			return c.withApp(cmd.Context(), cmd.ErrOrStderr(), func(a *app.App, _ *config.Config) error {
-				// Where there is none, one key signs until the next one does.
-				if err := a.Ring.Ensure(cmd.Context(), audit.System("keys rotate")); err != nil {
-					return err
-				}
-				k, err := a.Ring.Rotate(cmd.Context(), audit.System("keys rotate"), activateIn)
-				if err != nil {
-					return describe(err)
-				}
-				out := &printer{w: cmd.OutOrStdout()}
-				out.line("key %s (%s) is published, and signs from %s", k.KID, k.Alg, moment(k.ActivatesAt))
-				return out.err
+				return rotateRing(cmd, a.Ring, activateIn, revokeOld)
 			})
 		},
 	}
-	rotate.Flags().DurationVar(&activateIn, "activate-in", publishedBefore, "how long the key is published before it signs; 0 after a compromise")
+	rotate.Flags().DurationVar(&activateIn, "activate-in", publishedBefore, "how long the key is published before it signs")
+	rotate.Flags().BoolVar(&revokeOld, "revoke-old", false, "after a compromise: the key signs at once, and what older keys signed is refused")
 	return rotate
+}
+
+func rotateRing(cmd *cobra.Command, ring *keys.Ring, activateIn time.Duration, revokeOld bool) error {
+	ctx, by, out := cmd.Context(), audit.System("keys rotate"), &printer{w: cmd.OutOrStdout()}
+	if revokeOld {
+		k, err := ring.Replace(ctx, by)
+		if err != nil {
+			return describe(err)
+		}
+		out.line("key %s (%s) is published, and signs from now; running servers take the older keys away within five seconds", k.KID, k.Alg)
+		return out.err
+	}
+	// Where there is none, one key signs until the next one does.
+	if err := ring.Ensure(ctx, by); err != nil {
+		return err
+	}
+	k, err := ring.Rotate(ctx, by, activateIn)
+	if err != nil {
+		return describe(err)
+	}
+	out.line("key %s (%s) is published, and signs from %s", k.KID, k.Alg, moment(k.ActivatesAt))
+	return out.err
 }

@@ -126,6 +126,39 @@ func TestRotatingBeforeTheFirstStartMakesTheKeyThatSignsUntilThen(t *testing.T) 
 	contains(t, listed, " signing ", " published ")
 }
 
+// TestAThiefOfTheSigningKeyIsShutOut takes the older keys away from a server that
+// runs (R2).
+func TestAThiefOfTheSigningKeyIsShutOut(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, dir, "RATE_LIMIT=off")
+	admin := s.first(t)
+	old := s.token(t, admin, management)
+	oldKID := kid(t, old)
+	fails(t, dir, nil, []string{"activateIn must not be negative"}, "keys", "rotate", "--activate-in", "-48h")
+	fails(t, dir, nil, []string{"--revoke-old", "--activate-in"}, "keys", "rotate", "--revoke-old", "--activate-in", "1h")
+	out := mustRun(t, dir, nil, "keys", "rotate", "--revoke-old").stdout
+
+	var fresh string
+	waitFor(t, "the server to sign with the new key", func() bool {
+		fresh = s.token(t, admin, management)
+		return kid(t, fresh) != oldKID
+	})
+	contains(t, out, kid(t, fresh))
+	s.mustCall(t, http.MethodGet, "/agents", old, nil, http.StatusUnauthorized)
+	if active, err := s.active(fresh, old); err != nil || active {
+		t.Errorf("a token of the old key: active=%t %v", active, err)
+	}
+	holds(t, s, fresh)
+	if set := string(s.mustCall(t, http.MethodGet, "/.well-known/jwks.json", "", nil, http.StatusOK).body); strings.Contains(set, oldKID) || !strings.Contains(set, kid(t, fresh)) {
+		t.Errorf("the key set is %s", set)
+	}
+	if line := lineWith(mustRun(t, dir, nil, "keys", "list").stdout, oldKID); !strings.Contains(line, " retired ") {
+		t.Errorf("keys list says of the old key: %s", line)
+	}
+	events := string(s.mustCall(t, http.MethodGet, "/audit/events?action=key.rotated", fresh, nil, http.StatusOK).body)
+	contains(t, events, `"revokedKeys":["`+oldKID+`"]`)
+}
+
 func holds(t *testing.T, s *server, bearer string) {
 	t.Helper()
 	if active, err := s.active(bearer, bearer); err != nil || !active {
