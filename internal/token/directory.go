@@ -27,8 +27,10 @@ type Entry struct {
 	counter atomic.Int64
 }
 
-// NewEntry makes an entry of rows that were read at the change counter.
+// NewEntry makes an entry of rows that were read at the change counter, without the
+// agent's metadata, which no token needs and which may be large.
 func NewEntry(a agent.Agent, c credential.Credential, counter int64) *Entry {
+	a.Metadata = nil
 	e := &Entry{Agent: a, Credential: c}
 	e.counter.Store(counter)
 	return e

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/pgtest"
+	"git.sentryagent.ai/sentryagent-idp/internal/redistest"
 )
 
 // nodeCount is how many nodes a cluster has.
@@ -107,7 +108,7 @@ func TestFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(standby.Stop)
-	c := startCluster(t, postgresURL("postgres", primary, standby))
+	c := startCluster(t, postgresURL("postgres", primary, standby), "REDIS_URL="+redistest.Start(t).URL())
 	bearer := c.nodes[0].token(t, c.admin, management)
 	client := c.nodes[0].register(t, bearer, "failover").Credential
 
