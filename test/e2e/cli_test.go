@@ -1,7 +1,13 @@
 package e2e_test
 
 import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -10,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // hexSecret gives a root secret of 64 characters.
@@ -81,6 +88,72 @@ func TestHealthCommand(t *testing.T) {
 	}
 	s.stop(t)
 	fails(t, t.TempDir(), nil, []string{"the server does not answer"}, "health", "--port", port)
+}
+
+// certificate writes a certificate that the machine does not trust, and its key.
+func certificate(t *testing.T, names ...string) (certFile, keyFile string) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certFile, keyFile
+}
+
+// serveTLS runs a server until the test ends, and gives its port.
+func serveTLS(t *testing.T, env []string) string {
+	t.Helper()
+	s := &server{exited: make(chan struct{})}
+	s.cmd = command(context.WithoutCancel(t.Context()), t, t.TempDir(), env, "serve")
+	s.cmd.Stdout, s.cmd.Stderr = &s.stdout, &s.stderr
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(s.exited)
+		_ = s.cmd.Wait() // the state is read from ProcessState
+	}()
+	t.Cleanup(func() { s.stop(t) })
+	waitFor(t, "the server's address", func() bool { return s.over() || listensLine.MatchString(s.stderr.String()) })
+	if s.over() {
+		t.Fatalf("the server ended:\n%s", s.stderr.String())
+	}
+	_, port, err := net.SplitHostPort(listensLine.FindStringSubmatch(s.stderr.String())[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// TestHealthCommandWithTLS asks a server whose certificate is made out to another
+// name than the address asked, and is that of the configuration or is not.
+func TestHealthCommandWithTLS(t *testing.T) {
+	for _, names := range [][]string{{"other.example.com", "idp.example.com"}, {"*.example.org"}} {
+		cert, key := certificate(t, names...)
+		env := []string{"JWT_ISSUER=https://idp.example.com", "TLS_CERT_FILE=" + cert, "TLS_KEY_FILE=" + key}
+		port := serveTLS(t, env)
+		contains(t, mustRun(t, t.TempDir(), env, "health", "--port", port).stdout, `"status":"ok"`)
+		forged, _ := certificate(t, names...)
+		fails(t, t.TempDir(), append(env, "TLS_CERT_FILE="+forged), []string{"the server does not answer", "certificate"}, "health", "--port", port)
+		fails(t, t.TempDir(), env, []string{"the server does not answer", "certificate"}, "health", "--url", "https://127.0.0.1:"+port)
+		fails(t, t.TempDir(), append(env, "TLS_CERT_FILE="+key), []string{"TLS_CERT_FILE: ", "no certificate"}, "health", "--port", port)
+	}
 }
 
 // settingNames are the settings that operators may rely on.
