@@ -18,9 +18,10 @@ func (c *command) serve() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Run the server",
-		Long: `serve runs the server until it is interrupted, then answers the requests under
-way and stops. One JSON line per request goes to standard output; where it listens,
-and what of the configuration is not fit for production, to standard error.
+		Long: `serve runs the server until it is interrupted (Ctrl-C or SIGTERM), then answers the
+requests under way and stops. A second interrupt ends it at once, and them with it.
+One JSON line per request goes to standard output; where it listens, and what of the
+configuration is not fit for production, to standard error.
 
 On an embedded database without a single agent it makes the first admin agent and
 prints its credential to standard error, this once.`,

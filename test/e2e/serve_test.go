@@ -219,6 +219,28 @@ func TestSIGTERMDrains(t *testing.T) {
 	}
 }
 
+// TestASecondSignalEndsTheDrain asks again while the server waits for balancers and requests.
+func TestASecondSignalEndsTheDrain(t *testing.T) {
+	for name, sig := range map[string]syscall.Signal{"SIGTERM": syscall.SIGTERM, "SIGINT": syscall.SIGINT} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, t.TempDir(), "SHUTDOWN_DELAY=1m", "SHUTDOWN_TIMEOUT=10m")
+			s.first(t)
+			s.signal(t, sig)
+			waitFor(t, "the server to say that it stops", func() bool {
+				r, err := s.call(http.MethodGet, "/health/ready", "", nil)
+				return err == nil && r.status == http.StatusServiceUnavailable
+			})
+			waitFor(t, "the server to end", func() bool {
+				_ = s.cmd.Process.Signal(sig) // it may be over
+				return s.over()
+			})
+			if status, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != sig {
+				t.Errorf("it ended with %s, want by the signal", s.cmd.ProcessState)
+			}
+		})
+	}
+}
+
 func send(t *testing.T, w io.Writer, text string) {
 	t.Helper()
 	if _, err := io.WriteString(w, text); err != nil {
