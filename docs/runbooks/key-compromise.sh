@@ -14,19 +14,21 @@
 #   SECRET_FILE    file of the root secret                         (required)
 #   PREVIOUS_FILE  root-secret: file of the root secret before     (required)
 #   NEW_SECRET     root-secret: file of the secret to change to    (one is made up)
-#   RESTART        root-secret: command that puts both files on the node $NODE, restarts it
-#                  gracefully and returns                          (required)
+#   RESTART        command that puts both files on the node $NODE, restarts it gracefully and
+#                  returns                                         (required)
 #   OLD_TOKEN      signing-keys: file of a management token from before, to see it die (none)
+#   SETTLE         seconds that the balancer needs to notice that a node is ready (10)
 #   PATIENCE       seconds to wait for a node                      (60)
 set -euo pipefail
 umask 077
 
 AGENTIDP=${AGENTIDP:-agentidp}
 PATIENCE=${PATIENCE:-60}
+SETTLE=${SETTLE:-10}
 
 say() { echo "== $*"; }
 fail() { echo "key-compromise: $*" >&2; exit 1; }
-for name in NODES SECRET_FILE; do
+for name in NODES SECRET_FILE RESTART; do
   [ -n "${!name:-}" ] || fail "$name is not set: see the top of this script"
 done
 unset JWT_SECRET JWT_SECRET_PREVIOUS JWT_SECRET_PREVIOUS_FILE
@@ -44,6 +46,17 @@ within() {
 well() { "$AGENTIDP" health --url "$1"; }
 with() { JWT_SECRET_FILE=$1 "$AGENTIDP" "${@:2}"; } # a command under one root secret alone
 
+# restart_all restarts one node after the other.
+restart_all() {
+  local node
+  for node in "${nodes[@]}"; do
+    NODE=$node bash -c "$RESTART" || fail "$node was not restarted"
+    within "$node is well" well "$node"
+    say "  $node is restarted and well"
+    sleep "$SETTLE" # or the next node ends before this one gets requests
+  done
+}
+
 published() { curl -fsS --max-time 5 "$1/.well-known/jwks.json"; }
 only_new() { # node, kid, how many keys there may be
   local set
@@ -57,7 +70,8 @@ refused() { # node: the old token does not open the API
 
 signing_keys() {
   local began=$SECONDS out kid node
-  "$AGENTIDP" keys rotate --help | grep -q -- --revoke-old || fail "$AGENTIDP has no keys rotate --revoke-old: upgrade it first"
+  out=$("$AGENTIDP" keys rotate --help)
+  [[ $out == *--revoke-old* ]] || fail "$AGENTIDP has no keys rotate --revoke-old: upgrade it first"
   say "the keys so far"
   with "$SECRET_FILE" keys list
   say "making a new key that signs at once, and taking the old ones away"
@@ -65,6 +79,8 @@ signing_keys() {
   echo "$out"
   kid=$(with "$SECRET_FILE" keys list | awk '$3 == "signing" { print $1 }')
   [ -n "$kid" ] && [[ $out == *"$kid"* ]] || fail "the new key does not sign"
+  say "restarting the nodes: they remember in memory the tokens that they found good"
+  restart_all
   for node in "${nodes[@]}"; do
     within "$node publishes the new key alone" only_new "$node" "$kid"
     if [ -n "${OLD_TOKEN:-}" ]; then within "$node refuses the old token" refused "$node"; fi
@@ -73,21 +89,16 @@ signing_keys() {
   say "done in $((SECONDS - began)) s; who keeps the key set has the new one within five minutes"
 }
 
-# everywhere CURRENT PREVIOUS: gives every node these two secrets, one node after the other.
+# everywhere CURRENT PREVIOUS: gives every node these two secrets.
 everywhere() {
-  local node
   # The files are replaced, so that nobody reads half of one.
   printf '%s\n' "$1" >"$SECRET_FILE.next" && mv "$SECRET_FILE.next" "$SECRET_FILE"
   printf '%s\n' "$2" >"$PREVIOUS_FILE.next" && mv "$PREVIOUS_FILE.next" "$PREVIOUS_FILE"
-  for node in "${nodes[@]}"; do
-    NODE=$node bash -c "$RESTART" || fail "$node was not restarted"
-    within "$node is well" well "$node"
-    say "  $node is well"
-  done
+  restart_all
 }
 
 root_secret() {
-  [ -n "${PREVIOUS_FILE:-}" ] && [ -n "${RESTART:-}" ] || fail "PREVIOUS_FILE or RESTART is not set: see the top of this script"
+  [ -n "${PREVIOUS_FILE:-}" ] || fail "PREVIOUS_FILE is not set: see the top of this script"
   local old new work
   old=$(cat "$SECRET_FILE")
   [ ! -e "$PREVIOUS_FILE" ] || [ "$(cat "$PREVIOUS_FILE")" = "$old" ] || fail "$PREVIOUS_FILE holds another secret: is a change under way already?"

@@ -23,6 +23,7 @@
 #   EXPAND          migrate: file of SQL to run after the migrations, such as an index that
 #                   is to be made first; additive, and such that it may be run again (none)
 #   LOCK_TIMEOUT    migrate: how long EXPAND may hold up the nodes (500ms)
+#   SETTLE          seconds that the balancer needs to notice that a node is ready (10)
 #   PATIENCE        seconds to wait for a node                    (60)
 set -euo pipefail
 
@@ -30,6 +31,7 @@ NODE_HOST=${NODE_HOST:-127.0.0.1}
 RUN_DIR=${RUN_DIR:-/run/agentidp}
 LOCK_TIMEOUT=${LOCK_TIMEOUT:-500ms}
 PATIENCE=${PATIENCE:-60}
+SETTLE=${SETTLE:-10}
 if [ -n "${PGBIN:-}" ]; then PATH=$PGBIN:$PATH; fi
 
 say() { echo "== $*"; }
@@ -93,7 +95,9 @@ roll() {
       [ "$SECONDS" -lt "$deadline" ] || fail "it does not become well on port $to; the nodes that are there go on serving"
       sleep 0.1
     done
-    say "node $i of $n: it is well; ending the one on port $from"
+    say "node $i of $n: it is well; giving the balancer $SETTLE s to notice"
+    sleep "$SETTLE"
+    say "node $i of $n: ending the one on port $from"
     stop "$from"
     if healthy "$from"; then fail "the node on port $from still serves"; fi
     healthy "$to" || fail "the node on port $to is not well any more: stop here, and roll back"

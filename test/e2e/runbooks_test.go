@@ -101,6 +101,7 @@ func endsLater(t *testing.T, dir string) {
 		if err != nil {
 			t.Error(err)
 		}
+		var ending []int
 		for _, file := range files {
 			text, err := os.ReadFile(file)
 			if err != nil {
@@ -113,8 +114,11 @@ func endsLater(t *testing.T, dir string) {
 				continue
 			}
 			if syscall.Kill(pid, syscall.SIGTERM) == nil {
-				waitFor(t, "the end of "+file, func() bool { return ended(pid) })
+				ending = append(ending, pid)
 			}
+		}
+		for _, pid := range ending {
+			waitFor(t, "the end of what a script started", func() bool { return ended(pid) })
 		}
 	})
 }
@@ -509,7 +513,7 @@ type balancer struct {
 	targets []string
 }
 
-// startBalancer asks every node for its readiness, twenty times a second.
+// startBalancer asks every node for its readiness, thirty times a second.
 func startBalancer(t *testing.T, targets ...string) *httptest.Server {
 	t.Helper()
 	b := &balancer{targets: targets}
@@ -522,16 +526,27 @@ func startBalancer(t *testing.T, targets ...string) *httptest.Server {
 			for ctx.Err() == nil {
 				r, err := node.call(http.MethodGet, "/health/ready", "", nil)
 				b.ready.Store(target, err == nil && r.status == http.StatusOK)
-				time.Sleep(50 * time.Millisecond)
+				time.Sleep(30 * time.Millisecond)
 			}
 		})
 	}
 	s := httptest.NewServer(&httputil.ReverseProxy{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Rewrite: func(r *httputil.ProxyRequest) {
-		r.Out.URL.Scheme, r.Out.URL.Host = "http", b.pick()
+		r.Out.URL.Scheme, r.Out.URL.Host = "http", b.wait()
 	}})
 	t.Cleanup(func() { cancel(); asking.Wait(); s.Close() })
 	waitFor(t, "a ready node", func() bool { return b.pick() != "" })
 	return s
+}
+
+// wait is pick, but queues a request for a moment where no node is ready.
+func (b *balancer) wait() string {
+	for range 100 {
+		if target := b.pick(); target != "" {
+			return target
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return ""
 }
 
 func (b *balancer) pick() string {
@@ -595,13 +610,15 @@ INSERT INTO goose_db_version (version_id, is_applied) SELECT 9999, true WHERE NO
 func TestRunbookUpgradeAndRollback(t *testing.T) {
 	pg := agentidpDatabase(t)
 	c := startCluster(t, pg.URL("agentidp"), "SHUTDOWN_DELAY=1s")
+	c.nodes[2].kill(t)
+	c.nodes = c.nodes[:2] // each takes seconds
 	dir, oldPorts, newPorts := t.TempDir(), c.ports(), c.freePorts(t)
 	c.handOver(t, dir)
 	expand := filepath.Join(dir, "expand.sql")
 	if err := os.WriteFile(expand, []byte(expansion), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env := append(append(postgresEnv(pg), c.env...), "OLD="+binary, "NEW="+binary, "RUN_DIR="+dir, "EXPAND="+expand, "LOCK_TIMEOUT=300ms",
+	env := append(append(postgresEnv(pg), c.env...), "OLD="+binary, "NEW="+binary, "RUN_DIR="+dir, "EXPAND="+expand, "LOCK_TIMEOUT=300ms", "SETTLE=0.2",
 		"OLD_PORTS="+strings.Join(oldPorts, " "), "NEW_PORTS="+strings.Join(newPorts, " "))
 
 	bearer := c.nodes[0].token(t, c.admin, management)
@@ -653,4 +670,67 @@ func holdsTable(t *testing.T, pg *pgtest.Server, d time.Duration) <-chan struct{
 		}
 	})
 	return free
+}
+
+// TestRunbookKeyCompromise changes the root secret of two nodes under load, with
+// nobody turned away and all tokens going on, and then the signing keys, after which
+// no token from before is worth anything (R39).
+func TestRunbookKeyCompromise(t *testing.T) {
+	pg := agentidpDatabase(t)
+	dir := t.TempDir()
+	secret, previous := filepath.Join(dir, "secret"), filepath.Join(dir, "previous")
+	leaked := hexSecret("0f1e2d3c")
+	for _, file := range []string{secret, previous} {
+		if err := os.WriteFile(file, []byte(leaked+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := startCluster(t, pg.URL("agentidp"), "SHUTDOWN_DELAY=1s", "SECRET_HASHER=bcrypt", "JWT_SECRET=", "JWT_SECRET_FILE="+secret, "JWT_SECRET_PREVIOUS_FILE="+previous)
+	c.nodes[2].kill(t)
+	c.nodes = c.nodes[:2] // each is restarted three times
+	c.handOver(t, dir)
+	bearer := c.nodes[0].token(t, c.admin, management)
+	client := c.nodes[0].register(t, bearer, "runbook").Credential
+	idle := c.nodes[0].register(t, bearer, "idle").Credential // stays unused during the change
+	front := newAPI(startBalancer(t, addresses(c.ports())...).URL)
+	load := startTraffic(t, "keys", client, bearer, func(int) api { return front })
+
+	var nodes []string
+	for _, n := range c.nodes {
+		nodes = append(nodes, n.base)
+	}
+	oldToken := filepath.Join(dir, "token")
+	if err := os.WriteFile(oldToken, []byte(bearer), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The node's port is the end of its URL; what ended may wait for its exit code to be asked for.
+	restart := `port=${NODE##*:} && pid=$(cat ` + dir + `/$port.pid) && kill -TERM $pid
+		while kill -0 $pid 2>/dev/null && ! grep -qs '^State:[[:space:]]*Z' /proc/$pid/status; do sleep 0.05; done
+		JWT_SECRET_FILE=` + secret + ` JWT_SECRET_PREVIOUS_FILE=` + previous + ` PORT=$port nohup ` + binary + ` serve >>` + dir + `/$port.log 2>&1 </dev/null &
+		echo $! >` + dir + `/$port.pid`
+	env := append(append([]string{}, c.env...), "NODES="+strings.Join(nodes, " "), "SECRET_FILE="+secret, "PREVIOUS_FILE="+previous, "RESTART="+restart, "OLD_TOKEN="+oldToken, "SETTLE=0.2")
+
+	t.Log(lastLines(runbook(t, "key-compromise", env, "root-secret"), 1))
+	load.more(100)
+	load.stop()
+	proves(t, c.nodes[1], c.admin, load.sofar(), bearer)
+	c.nodes[1].token(t, idle, "invoices:read")
+	for _, file := range []string{secret, previous} {
+		if text, err := os.ReadFile(file); err != nil || strings.Contains(string(text), leaked) {
+			t.Errorf("%s still holds the old secret (%v)", file, err)
+		}
+	}
+	fails(t, t.TempDir(), append(c.env, "JWT_SECRET_FILE=", "JWT_SECRET_PREVIOUS_FILE=", "JWT_SECRET="+leaked), []string{"was JWT_SECRET changed"}, "keys", "list")
+	t.Logf("%d requests answered meanwhile, %d failed", load.answers.Load(), load.failures.Load())
+
+	t.Log(lastLines(runbook(t, "key-compromise", env, "signing-keys"), 1))
+	fresh := c.nodes[0].token(t, c.admin, management)
+	for _, n := range c.nodes {
+		n.mustCall(t, http.MethodGet, "/agents", bearer, nil, http.StatusUnauthorized)
+		holds(t, n, fresh)
+		if active, err := n.active(fresh, bearer); err != nil || active {
+			t.Errorf("on %s a token of the leaked key: active=%t %v", n.address, active, err)
+		}
+	}
+	proves(t, c.nodes[1], c.admin, load.sofar(), fresh)
 }
