@@ -92,9 +92,8 @@ TOKEN_TTL_MAX and five minutes more: that helps nothing after a compromise.
 After a compromise of a signing key, or of the database together with the root
 secret, give --revoke-old. The new key signs at once, every older one leaves the key
 set, and what they signed, their owner or a thief, is refused; clients need new
-tokens. A server still knows the tokens that it verified before: restart it. Services
-that keep the key set refuse the old keys when they read it again, within five
-minutes.`,
+tokens. Running servers follow within five seconds. Services that keep the key set
+refuse the old keys when they read it again, within five minutes.`,
 		Example: "  agentidp keys rotate\n  agentidp keys rotate --activate-in 1h\n  agentidp keys rotate --revoke-old",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -14,7 +14,7 @@
 #   SECRET_FILE    file of the root secret                         (required)
 #   PREVIOUS_FILE  root-secret: file of the root secret before     (required)
 #   NEW_SECRET     root-secret: file of the secret to change to    (one is made up)
-#   RESTART        command that puts both files on the node $NODE, restarts it gracefully and
+#   RESTART        for root-secret: command that puts both files on the node $NODE, restarts it gracefully and
 #                  returns                                         (required)
 #   OLD_TOKEN      signing-keys: file of a management token from before, to see it die (none)
 #   SETTLE         seconds that the balancer needs to notice that a node is ready (10)
@@ -28,7 +28,9 @@ SETTLE=${SETTLE:-10}
 
 say() { echo "== $*"; }
 fail() { echo "key-compromise: $*" >&2; exit 1; }
-for name in NODES SECRET_FILE RESTART; do
+needs=(NODES SECRET_FILE)
+[ "${1:-}" = root-secret ] && needs+=(RESTART)
+for name in "${needs[@]}"; do
   [ -n "${!name:-}" ] || fail "$name is not set: see the top of this script"
 done
 unset JWT_SECRET JWT_SECRET_PREVIOUS JWT_SECRET_PREVIOUS_FILE
@@ -79,8 +81,6 @@ signing_keys() {
   echo "$out"
   kid=$(with "$SECRET_FILE" keys list | awk '$3 == "signing" { print $1 }')
   [ -n "$kid" ] && [[ $out == *"$kid"* ]] || fail "the new key does not sign"
-  say "restarting the nodes: they remember in memory the tokens that they found good"
-  restart_all
   for node in "${nodes[@]}"; do
     within "$node publishes the new key alone" only_new "$node" "$kid"
     if [ -n "${OLD_TOKEN:-}" ]; then within "$node refuses the old token" refused "$node"; fi

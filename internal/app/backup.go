@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"path/filepath"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/config"
 	"git.sentryagent.ai/sentryagent-idp/internal/store/sqlite"
@@ -24,7 +23,7 @@ func Backup(ctx context.Context, cfg *config.Config, to string) (rootSecret stri
 		return "", err
 	}
 	if cfg.RootSecret.IsZero() {
-		rootSecret = filepath.Join(cfg.DataDir, "jwt-secret") // as rootKeys has it
+		rootSecret = secretPath(cfg)
 	}
 	return rootSecret, nil
 }

@@ -48,7 +48,7 @@ func Settings() []Setting {
 		{Name: "REDIS_URL", DefaultNote: "none, each node for itself", Meaning: "Redis by which nodes share rate limits and news of changes: redis://USER:PASSWORD@HOST:PORT/NUMBER, rediss:// for TLS, redis+cluster://HOST,HOST or redis+sentinel://HOST,HOST/MASTER", Secret: true, NoFlag: true, read: readRedis},
 		{Name: "JWT_SECRET", DefaultNote: "made in DATA_DIR", Meaning: "root secret of at least 32 bytes; the server's other keys are derived from it", Secret: true, NoFlag: true, read: func(c *Config, s string) error { c.RootSecret = secret.New(s); return nil }},
 		{Name: "JWT_SECRET_PREVIOUS", Meaning: "the root secret before, while it is being changed", Secret: true, NoFlag: true, read: func(c *Config, s string) error { c.RootSecretPrevious = secret.New(s); return nil }},
-		{Name: "JWT_ISSUER", DefaultNote: "http://localhost:PORT", Meaning: "URL that clients reach the server by, without a trailing slash; the iss claim", read: func(c *Config, s string) error { c.Issuer = s; return nil }},
+		{Name: "JWT_ISSUER", DefaultNote: "http://localhost:PORT", Meaning: "URL that clients reach the server by, without a path or a trailing slash; the iss claim", read: func(c *Config, s string) error { c.Issuer = s; return nil }},
 		{Name: "JWT_ALG", Default: "ES256", Meaning: "algorithm of new signing keys: ES256, EdDSA or RS256", read: func(c *Config, s string) error {
 			c.Alg = keys.Alg(s)
 			return oneOf(s, string(keys.ES256), string(keys.EdDSA), string(keys.RS256))

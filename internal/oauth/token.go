@@ -40,7 +40,7 @@ func (g clientCredentials) decide(ctx context.Context, client *token.Entry, f fo
 
 // maxAttempts is how often a decision is made again because the registry moved
 // under it.
-const maxAttempts = 4
+const maxAttempts = 10
 
 // token is the token endpoint (RFC 6749 §3.2).
 func (h *Handler) token(ctx context.Context, r *http.Request, f form) (answer, error) {

@@ -70,10 +70,11 @@ type Verifier struct {
 	tally  tally
 }
 
-// verified is a token whose signature is good, and the change counter at which
-// it was last found to hold.
+// verified is a token whose signature is good, the key that made it, and the change
+// counter at which the token was last found to hold.
 type verified struct {
 	Token
+	kid     string
 	counter int64
 }
 
@@ -102,7 +103,7 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Token, error) {
 		if err := v.holds(ctx, &known.Token, counter); err != nil {
 			return nil, err
 		}
-		known = &verified{Token: known.Token, counter: counter}
+		known = &verified{Token: known.Token, kid: known.kid, counter: counter}
 		v.signed.Set(key, known)
 	}
 	t := known.Token
@@ -128,11 +129,13 @@ func (v *Verifier) known(ctx context.Context, raw string) (*verified, [sha256.Si
 	key := sha256.Sum256([]byte(raw))
 	known, ok := v.signed.GetIfPresent(key)
 	if !v.tally.note(ok) {
-		t, err := v.parse(ctx, raw)
+		t, kid, err := v.parse(ctx, raw)
 		if err != nil {
 			return nil, key, err
 		}
-		known = &verified{Token: *t, counter: -1}
+		known = &verified{Token: *t, kid: kid, counter: -1}
+	} else if _, _, published := v.cfg.Ring.PublicKey(known.kid); !published {
+		return nil, key, ErrInactive // the key was taken away since
 	}
 	if now := v.cfg.Now().Unix(); now >= known.ExpiresAt || now < known.NotBefore-clockSkew {
 		return nil, key, ErrInactive
@@ -175,34 +178,35 @@ func (v *Verifier) holds(ctx context.Context, t *Token, counter int64) error {
 
 // parse checks form and signature (RFC 9068 §4): only our own keys, each with
 // its own algorithm, and only the type of an access token.
-func (v *Verifier) parse(ctx context.Context, raw string) (*Token, error) {
+func (v *Verifier) parse(ctx context.Context, raw string) (t *Token, kid string, err error) {
 	if strings.Count(raw, ".") != 2 {
-		return nil, ErrInactive
+		return nil, "", ErrInactive
 	}
 	parsed, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.RS256})
 	if err != nil {
-		return nil, ErrInactive
+		return nil, "", ErrInactive
 	}
 	header := parsed.Signatures[0].Protected
 	if typ, _ := header.ExtraHeaders[jose.HeaderType].(string); !strings.EqualFold(typ, "at+jwt") && !strings.EqualFold(typ, "application/at+jwt") {
-		return nil, ErrInactive
+		return nil, "", ErrInactive
 	}
 	public, alg, ok := v.cfg.Ring.PublicKey(header.KeyID)
 	if !ok {
 		// Another node may have begun to sign with a key we have not read yet.
 		if err := v.cfg.Ring.Refresh(ctx); err != nil {
-			return nil, fault.UnavailableBecause(err)
+			return nil, "", fault.UnavailableBecause(err)
 		}
 		public, alg, ok = v.cfg.Ring.PublicKey(header.KeyID)
 	}
 	if !ok || header.Algorithm != string(alg) {
-		return nil, ErrInactive
+		return nil, "", ErrInactive
 	}
 	payload, err := parsed.Verify(public)
 	if err != nil {
-		return nil, ErrInactive
+		return nil, "", ErrInactive
 	}
-	return v.claims(payload)
+	t, err = v.claims(payload)
+	return t, header.KeyID, err
 }
 
 func (v *Verifier) claims(payload []byte) (*Token, error) {

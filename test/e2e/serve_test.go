@@ -134,6 +134,7 @@ func TestAThiefOfTheSigningKeyIsShutOut(t *testing.T) {
 	admin := s.first(t)
 	old := s.token(t, admin, management)
 	oldKID := kid(t, old)
+	holds(t, s, old) // so that the server remembers it
 	fails(t, dir, nil, []string{"activateIn must not be negative"}, "keys", "rotate", "--activate-in", "-48h")
 	fails(t, dir, nil, []string{"--revoke-old", "--activate-in"}, "keys", "rotate", "--revoke-old", "--activate-in", "1h")
 	out := mustRun(t, dir, nil, "keys", "rotate", "--revoke-old").stdout
