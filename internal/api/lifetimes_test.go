@@ -74,3 +74,32 @@ func TestAClockThatJumpedDoesNotMakeTokensForLater(t *testing.T) {
 		t.Errorf("a token for next year: %d %s", got.Status, got.Body)
 	}
 }
+
+// TestTokensTellWhatIsLeftOfTheirLimits shows each limit that counts, and what
+// becomes of a client and of an organization that have had enough (R38).
+func TestTokensTellWhatIsLeftOfTheirLimits(t *testing.T) {
+	s := apptest.Start(t, contract, "RATE_LIMIT=on", "RATE_LIMIT_CLIENT=3")
+	admin := s.Admin()
+	made := s.Call(http.MethodPost, "/organizations", admin, `{"name":"small","tokenRatePerMinute":2}`).JSON(t)
+	query := "?organizationId=" + made["id"].(string)
+	first, second := s.Register(admin, "first", query, "a:b"), s.Register(admin, "second", query, "a:b")
+	alone := s.Register(admin, "alone", "", "a:b")
+	ask := func(a apptest.Agent) apptest.Answer {
+		return s.Form("/oauth2/token", a.ID, a.Secret, url.Values{"grant_type": {"client_credentials"}})
+	}
+	got := ask(first)
+	for _, limit := range []string{`"source";r=`, `"client";r=2;`, `"organization";r=1;`} {
+		if !strings.Contains(got.Header.Get("RateLimit"), limit) {
+			t.Errorf("RateLimit is %s, and lacks %s", got.Header.Get("RateLimit"), limit)
+		}
+	}
+	ask(second)
+	for range 3 {
+		ask(alone)
+	}
+	for who, agent := range map[string]apptest.Agent{"an organization": first, "a client": alone} {
+		if got := ask(agent); got.Status != http.StatusTooManyRequests || got.Header.Get("Retry-After") == "" || got.JSON(t)["error"] != "temporarily_unavailable" {
+			t.Errorf("%s that has had enough: %d %s", who, got.Status, got.Body)
+		}
+	}
+}

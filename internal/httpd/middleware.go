@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +24,7 @@ const maxURL = 8 << 10
 type Limiter interface {
 	// Take takes one token from the key's bucket, of the limiter's own size where
 	// perMinute is zero.
-	Take(key string, perMinute int64) request.Budget
+	Take(ctx context.Context, key string, perMinute int64) request.Budget
 }
 
 // Config is what the middleware needs.
@@ -244,12 +243,8 @@ func (cfg Config) limitSource(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		d := cfg.Sources.Take(audit.Network(request.From(r.Context()).Source), 0)
-		if d.Limit > 0 {
-			h := w.Header()
-			h.Set("RateLimit-Policy", `"source";q=`+strconv.FormatInt(d.Limit, 10)+`;w=60`)
-			h.Set("RateLimit", `"source";r=`+strconv.FormatInt(d.Remaining, 10)+`;t=`+strconv.FormatInt(int64((d.Reset+time.Second-1)/time.Second), 10))
-		}
+		d := cfg.Sources.Take(r.Context(), audit.Network(request.From(r.Context()).Source), 0)
+		wire.RateLimit(w.Header(), "source", d)
 		if !d.Allowed {
 			limited(w, r, d.RetryAfter)
 			return

@@ -1,6 +1,7 @@
 package httpd_test
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"testing"
@@ -89,7 +90,7 @@ func TestAnAddressOverItsLimitIsToldWhenToComeBack(t *testing.T) {
 // fixed is a limiter that always says the same.
 type fixed request.Budget
 
-func (f fixed) Take(string, int64) request.Budget { return request.Budget(f) }
+func (f fixed) Take(context.Context, string, int64) request.Budget { return request.Budget(f) }
 
 func TestTimesToWaitAreRoundedUpSoThatNobodyComesBackTooEarly(t *testing.T) {
 	cfg := config(&buffer{})

@@ -42,7 +42,7 @@ func New(perMinute int64, maxKeys int, now func() time.Time) *Buckets {
 
 // Take takes one token from the bucket of the key, whose size is perMinute, or
 // the common one where that is zero.
-func (b *Buckets) Take(key string, perMinute int64) request.Budget {
+func (b *Buckets) Take(_ context.Context, key string, perMinute int64) request.Budget {
 	if perMinute == 0 {
 		perMinute = b.perMinute
 	}
@@ -78,16 +78,8 @@ func (s *shard) sweep(now time.Time) {
 	}
 }
 
-// Allow is Take for who only wants to know; it fails with RATE_LIMITED.
-func (b *Buckets) Allow(_ context.Context, key string, perMinute int64) error {
-	return b.Take(key, perMinute).Err()
-}
-
 // Off allows everything; it stands in for Buckets where limits are turned off.
 type Off struct{}
 
 // Take always allows.
-func (Off) Take(string, int64) request.Budget { return request.Budget{Allowed: true} }
-
-// Allow never fails.
-func (Off) Allow(context.Context, string, int64) error { return nil }
+func (Off) Take(context.Context, string, int64) request.Budget { return request.Budget{Allowed: true} }

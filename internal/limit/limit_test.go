@@ -27,13 +27,13 @@ func TestABucketEmptiesAndRefillsEvenly(t *testing.T) {
 	c := &clock{}
 	b := limit.New(60, 1000, c.now)
 	for range 60 {
-		b.Take("a", 0)
+		b.Take(t.Context(), "a", 0)
 	}
-	if d := b.Take("a", 0); d.RetryAfter != time.Second || d.Reset != time.Minute {
+	if d := b.Take(t.Context(), "a", 0); d.RetryAfter != time.Second || d.Reset != time.Minute {
 		t.Fatalf("the 61st was answered %+v, want a wait of one second of a minute", d)
 	}
 	c.advance(time.Second)
-	if !b.Take("a", 0).Allowed || b.Take("a", 0).Allowed {
+	if !b.Take(t.Context(), "a", 0).Allowed || b.Take(t.Context(), "a", 0).Allowed {
 		t.Error("a second should bring exactly one token")
 	}
 }
@@ -42,7 +42,7 @@ func TestManyKeysDoNotFillTheMemory(t *testing.T) {
 	c := &clock{}
 	b := limit.New(60, 64, c.now)
 	for i := range 100_000 {
-		if !b.Take(strconv.Itoa(i), 0).Allowed {
+		if !b.Take(t.Context(), strconv.Itoa(i), 0).Allowed {
 			t.Fatal("a fresh key was refused")
 		}
 	}

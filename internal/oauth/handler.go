@@ -27,9 +27,9 @@ type Organizations interface {
 
 // Limiter bounds how often something may happen.
 type Limiter interface {
-	// Allow takes one from the budget of the key, of perMinute a minute, where zero
-	// means the limiter's own. It fails with RATE_LIMITED when none is left.
-	Allow(ctx context.Context, key string, perMinute int64) error
+	// Take takes one from the budget of the key, of perMinute a minute, where zero
+	// means the limiter's own.
+	Take(ctx context.Context, key string, perMinute int64) request.Budget
 }
 
 // Config is what the OAuth endpoints need.
@@ -80,8 +80,9 @@ func (h *Handler) Routes() []Route {
 	}
 }
 
-// endpoint reads a form and gives what to answer, or an error.
-type endpoint func(ctx context.Context, r *http.Request, f form) (answer, error)
+// endpoint reads a form and gives what to answer, or an error; it may add headers
+// that both have.
+type endpoint func(ctx context.Context, headers http.Header, r *http.Request, f form) (answer, error)
 
 // answer writes itself.
 type answer func(w http.ResponseWriter, r *http.Request)
@@ -93,7 +94,7 @@ func (h *Handler) handle(e endpoint) http.HandlerFunc {
 		f, err := readForm(w, r)
 		if err == nil {
 			var write answer
-			if write, err = e(r.Context(), r, f); err == nil {
+			if write, err = e(r.Context(), w.Header(), r, f); err == nil {
 				write(w, r)
 				return
 			}
@@ -178,9 +179,12 @@ func (h *Handler) refuse(ctx context.Context, e *token.Entry, action audit.Actio
 	return h.cfg.Denials.Deny(ctx, event)
 }
 
-// limited fails with RATE_LIMITED where the client or its tenant has had enough.
-func (h *Handler) limited(ctx context.Context, e *token.Entry) error {
-	if err := h.cfg.Clients.Allow(ctx, e.Agent.ID.String(), 0); err != nil {
+// limited fails with RATE_LIMITED where the client or its tenant has had enough, and
+// tells in the headers what is left.
+func (h *Handler) limited(ctx context.Context, headers http.Header, e *token.Entry) error {
+	own := h.cfg.Clients.Take(ctx, e.Agent.ID.String(), 0)
+	wire.RateLimit(headers, "client", own)
+	if err := own.Err(); err != nil {
 		return err
 	}
 	o, err := h.cfg.Organizations.Organization(ctx, e.Agent.OrganizationID)
@@ -190,5 +194,7 @@ func (h *Handler) limited(ctx context.Context, e *token.Entry) error {
 	if o.TokenRatePerMinute == nil {
 		return nil
 	}
-	return h.cfg.Tenants.Allow(ctx, o.ID.String(), *o.TokenRatePerMinute)
+	shared := h.cfg.Tenants.Take(ctx, o.ID.String(), *o.TokenRatePerMinute)
+	wire.RateLimit(headers, "organization", shared)
+	return shared.Err()
 }

@@ -116,7 +116,7 @@ type introspection struct {
 }
 
 // introspect is the introspection endpoint (RFC 7662).
-func (h *Handler) introspect(ctx context.Context, r *http.Request, f form) (answer, error) {
+func (h *Handler) introspect(ctx context.Context, _ http.Header, r *http.Request, f form) (answer, error) {
 	by, _, t, err := h.about(ctx, r, f, scope.TokensIntrospect, h.cfg.Verifier.Verify)
 	if err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func (h *Handler) recordIntrospection(ctx context.Context, by policy.Caller, t *
 // revoke is the revocation endpoint (RFC 7009). A client ends its own tokens, a
 // caller with tokens:revoke any of its organization's; whatever else is presented
 // is answered alike and has no effect.
-func (h *Handler) revoke(ctx context.Context, r *http.Request, f form) (answer, error) {
+func (h *Handler) revoke(ctx context.Context, _ http.Header, r *http.Request, f form) (answer, error) {
 	// A token that does not hold at this moment may hold again: it can be revoked.
 	by, client, t, err := h.about(ctx, r, f, scope.TokensRevoke, h.cfg.Verifier.Signed)
 	if err != nil {

@@ -43,7 +43,7 @@ func (g clientCredentials) decide(ctx context.Context, client *token.Entry, f fo
 const maxAttempts = 10
 
 // token is the token endpoint (RFC 6749 §3.2).
-func (h *Handler) token(ctx context.Context, r *http.Request, f form) (answer, error) {
+func (h *Handler) token(ctx context.Context, headers http.Header, r *http.Request, f form) (answer, error) {
 	arrived := h.cfg.Log.Announce()
 	defer arrived()
 	g, err := h.grant(f)
@@ -67,7 +67,7 @@ func (h *Handler) token(ctx context.Context, r *http.Request, f form) (answer, e
 			return nil, h.denied(ctx, audit.TokenDenied, p.clientID, err)
 		}
 		if attempt == 0 {
-			if err := h.limited(ctx, client); err != nil {
+			if err := h.limited(ctx, headers, client); err != nil {
 				return nil, err
 			}
 		}

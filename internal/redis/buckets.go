@@ -19,7 +19,7 @@ const bucketPrefix = "agentidp:limit:"
 
 // Limiter is a set of token buckets of one process.
 type Limiter interface {
-	Take(key string, perMinute int64) request.Budget
+	Take(ctx context.Context, key string, perMinute int64) request.Budget
 }
 
 // Buckets is a set of token buckets that all nodes share, one per key, each
@@ -41,16 +41,7 @@ func NewBuckets(client *Client, name string, perMinute int64, local Limiter) *Bu
 
 // Take takes one token from the bucket of the key, whose size is perMinute, or
 // the common one where that is zero.
-func (b *Buckets) Take(key string, perMinute int64) request.Budget {
-	return b.take(context.Background(), key, perMinute)
-}
-
-// Allow is Take for who only wants to know; it fails with RATE_LIMITED.
-func (b *Buckets) Allow(ctx context.Context, key string, perMinute int64) error {
-	return b.take(ctx, key, perMinute).Err()
-}
-
-func (b *Buckets) take(ctx context.Context, key string, perMinute int64) request.Budget {
+func (b *Buckets) Take(ctx context.Context, key string, perMinute int64) request.Budget {
 	if perMinute == 0 {
 		perMinute = b.perMinute
 	}
@@ -59,11 +50,11 @@ func (b *Buckets) take(ctx context.Context, key string, perMinute int64) request
 		return b.script.Exec(ctx, r, []string{b.prefix + key}, []string{strconv.FormatInt(int64(each), 10)})
 	})
 	if err != nil {
-		return b.local.Take(key, perMinute)
+		return b.local.Take(ctx, key, perMinute)
 	}
 	missing, err := result.AsInt64()
 	if err != nil {
-		return b.local.Take(key, perMinute)
+		return b.local.Take(ctx, key, perMinute)
 	}
 	after := time.Duration(missing)
 	if over := after - time.Minute; over > 0 {

@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"context"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -34,7 +35,7 @@ func open(t *testing.T, server *redistest.Server, c *clock) *redis.Client {
 // never is a fallback that is not wanted.
 type never struct{ t *testing.T }
 
-func (n never) Take(string, int64) request.Budget {
+func (n never) Take(context.Context, string, int64) request.Budget {
 	n.t.Error("the buckets of this process were asked")
 	return request.Budget{}
 }
@@ -52,14 +53,14 @@ func TestNodesShareOneBudget(t *testing.T) {
 	b := redis.NewBuckets(open(t, server, &clock{}), "client", 10, never{t})
 	tenants := redis.NewBuckets(open(t, server, &clock{}), "tenant", 10, never{t})
 	for i := range 5 {
-		if !a.Take("x", 0).Allowed || !b.Take("x", 0).Allowed {
+		if !a.Take(t.Context(), "x", 0).Allowed || !b.Take(t.Context(), "x", 0).Allowed {
 			t.Fatalf("refused after %d of 10", 2*i)
 		}
 	}
-	if a.Take("x", 0).Allowed || b.Take("x", 0).Allowed {
+	if a.Take(t.Context(), "x", 0).Allowed || b.Take(t.Context(), "x", 0).Allowed {
 		t.Error("two nodes gave more than the one budget they share")
 	}
-	if !tenants.Take("x", 0).Allowed {
+	if !tenants.Take(t.Context(), "x", 0).Allowed {
 		t.Error("buckets of another name share the budget")
 	}
 }
@@ -67,7 +68,7 @@ func TestNodesShareOneBudget(t *testing.T) {
 func TestBucketsExpireByThemselves(t *testing.T) {
 	server := redistest.Start(t)
 	b := redis.NewBuckets(open(t, server, &clock{}), "client", 60_000, never{t})
-	b.Take("x", 0)
+	b.Take(t.Context(), "x", 0)
 	server.Until(t, "DBSIZE", ":0")
 }
 
@@ -78,7 +79,7 @@ func TestABucketThatCannotBeReadIsFull(t *testing.T) {
 	if _, err := server.Do("SET agentidp:limit:client:x garbage"); err != nil {
 		t.Fatal(err)
 	}
-	if d := b.Take("x", 0); !d.Allowed || d.Remaining != 9 {
+	if d := b.Take(t.Context(), "x", 0); !d.Allowed || d.Remaining != 9 {
 		t.Errorf("a bucket of garbage gave %+v", d)
 	}
 }
@@ -89,9 +90,9 @@ type counting struct {
 	asked int
 }
 
-func (c *counting) Take(key string, perMinute int64) request.Budget {
+func (c *counting) Take(ctx context.Context, key string, perMinute int64) request.Budget {
 	c.asked++
-	return c.Buckets.Take(key, perMinute)
+	return c.Buckets.Take(ctx, key, perMinute)
 }
 
 func TestWithoutRedisTheNodeDecidesAloneAndIsNotSlowed(t *testing.T) {
@@ -100,24 +101,24 @@ func TestWithoutRedisTheNodeDecidesAloneAndIsNotSlowed(t *testing.T) {
 	local := &counting{Buckets: limit.New(10, 100, now.now)}
 	client := open(t, server, now)
 	b := redis.NewBuckets(client, "client", 10, local)
-	if !b.Take("x", 0).Allowed || local.asked != 0 {
+	if !b.Take(t.Context(), "x", 0).Allowed || local.asked != 0 {
 		t.Fatal("Redis did not decide while it was there")
 	}
 	server.Kill()
 	for range 10 {
-		if !b.Take("x", 0).Allowed {
+		if !b.Take(t.Context(), "x", 0).Allowed {
 			t.Fatal("the bucket of this process is not full")
 		}
 	}
-	if b.Take("x", 0).Allowed || local.asked != 11 {
+	if b.Take(t.Context(), "x", 0).Allowed || local.asked != 11 {
 		t.Errorf("the buckets of this process decided %d of 11, and not within their limit", local.asked)
 	}
 	server.Run(t)
-	if b.Take("x", 0).Allowed || local.asked != 12 {
+	if b.Take(t.Context(), "x", 0).Allowed || local.asked != 12 {
 		t.Error("Redis was asked again within the second")
 	}
 	now.advance(time.Second)
-	if d := b.Take("x", 0); !d.Allowed || local.asked != 12 {
+	if d := b.Take(t.Context(), "x", 0); !d.Allowed || local.asked != 12 {
 		t.Errorf("Redis does not decide again: %+v", d)
 	}
 }
@@ -129,12 +130,12 @@ func TestAFrozenRedisIsGivenUp(t *testing.T) {
 	local := &counting{Buckets: limit.New(10, 100, now.now)}
 	client := open(t, server, now)
 	b := redis.NewBuckets(client, "client", 10, local)
-	b.Take("x", 0)
+	b.Take(t.Context(), "x", 0)
 	client.Wait(20 * time.Millisecond)
 	server.Freeze()
 	defer server.Thaw()
 	for range 5 {
-		b.Take("x", 0)
+		b.Take(t.Context(), "x", 0)
 	}
 	if local.asked != 5 {
 		t.Errorf("the buckets of this process decided %d of 5", local.asked)
@@ -151,7 +152,7 @@ func TestOpeningDoesNotNeedRedis(t *testing.T) {
 	local := &counting{Buckets: limit.New(10, 100, now.now)}
 	client := open(t, server, now)
 	b := redis.NewBuckets(client, "client", 10, local)
-	if !b.Take("x", 0).Allowed || local.asked != 1 {
+	if !b.Take(t.Context(), "x", 0).Allowed || local.asked != 1 {
 		t.Error("the node does not decide alone")
 	}
 	if err := client.Ping(t.Context()); err == nil {
@@ -162,7 +163,7 @@ func TestOpeningDoesNotNeedRedis(t *testing.T) {
 		t.Errorf("Redis is there: %v", err)
 	}
 	now.advance(time.Second)
-	if !b.Take("x", 0).Allowed || local.asked != 1 {
+	if !b.Take(t.Context(), "x", 0).Allowed || local.asked != 1 {
 		t.Error("Redis does not decide though it is there")
 	}
 	client.Close()

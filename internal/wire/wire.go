@@ -85,6 +85,24 @@ func challenge(r *http.Request) string {
 	return `Bearer realm="agentidp", error="invalid_token"`
 }
 
+// RateLimit adds what is left of a limit to the headers that tell of all of them;
+// a limit that is off adds nothing.
+func RateLimit(h http.Header, name string, b request.Budget) {
+	if b.Limit == 0 {
+		return
+	}
+	addItem(h, "RateLimit-Policy", `"`+name+`";q=`+strconv.FormatInt(b.Limit, 10)+`;w=60`)
+	addItem(h, "RateLimit", `"`+name+`";r=`+strconv.FormatInt(b.Remaining, 10)+`;t=`+strconv.Itoa(int(math.Ceil(b.Reset.Seconds()))))
+}
+
+// addItem adds to a header that is one list.
+func addItem(h http.Header, name, item string) {
+	if have := h.Get(name); have != "" {
+		item = have + ", " + item
+	}
+	h.Set(name, item)
+}
+
 // RetryAfter sets the header to whole seconds, rounded up; zero sets nothing.
 func RetryAfter(w http.ResponseWriter, d time.Duration) {
 	if d > 0 {

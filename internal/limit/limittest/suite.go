@@ -13,8 +13,7 @@ import (
 
 // Limiter is a set of token buckets.
 type Limiter interface {
-	Take(key string, perMinute int64) request.Budget
-	Allow(ctx context.Context, key string, perMinute int64) error
+	Take(ctx context.Context, key string, perMinute int64) request.Budget
 }
 
 // Open gives buckets of perMinute tokens that share nothing with others, and a way
@@ -42,7 +41,7 @@ func drain(t *testing.T, b Limiter, key string, perMinute int64) (refused reques
 	t.Helper()
 	start, each := time.Now(), time.Minute/time.Duration(perMinute)
 	for taken := int64(0); ; {
-		d := b.Take(key, perMinute)
+		d := b.Take(t.Context(), key, perMinute)
 		if d.Limit != perMinute {
 			t.Fatalf("take %d: %+v, want a limit of %d", taken, d, perMinute)
 		}
@@ -67,7 +66,7 @@ func emptiesAndRefills(t *testing.T, open Open) {
 	b, pass := open(t, perMinute)
 	refused := drain(t, b, "a", perMinute)
 	pass(refused.RetryAfter)
-	if d := b.Take("a", 0); !d.Allowed {
+	if d := b.Take(t.Context(), "a", 0); !d.Allowed {
 		t.Errorf("after the wait of %s: %+v, want a token", refused.RetryAfter, d)
 	}
 }
@@ -75,7 +74,7 @@ func emptiesAndRefills(t *testing.T, open Open) {
 func keysAreApart(t *testing.T, open Open) {
 	b, _ := open(t, 5)
 	drain(t, b, "a", 5)
-	if d := b.Take("b", 0); !d.Allowed || d.Remaining != 4 || d.Limit != 5 {
+	if d := b.Take(t.Context(), "b", 0); !d.Allowed || d.Remaining != 4 || d.Limit != 5 {
 		t.Errorf("another key: %+v, want the first of 5", d)
 	}
 }
@@ -84,7 +83,7 @@ func ownSize(t *testing.T, open Open) {
 	b, _ := open(t, 5)
 	drain(t, b, "a", 7)
 	drain(t, b, "b", 1)
-	if d := b.Take("fast", 100_000_000); !d.Allowed || d.Remaining < 99_999_000 {
+	if d := b.Take(t.Context(), "fast", 100_000_000); !d.Allowed || d.Remaining < 99_999_000 {
 		t.Errorf("a bucket as large as can be set: %+v", d)
 	}
 }
@@ -92,13 +91,13 @@ func ownSize(t *testing.T, open Open) {
 func refusal(t *testing.T, open Open) {
 	b, _ := open(t, 2)
 	for range 2 {
-		if err := b.Allow(t.Context(), "a", 0); err != nil {
+		if err := b.Take(t.Context(), "a", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	err := b.Allow(t.Context(), "a", 0)
+	err := b.Take(t.Context(), "a", 0).Err()
 	if f := fault.As(err); f == nil || f.Kind != fault.RateLimited || f.RetryAfter <= 0 || f.RetryAfter > 30*time.Second {
-		t.Errorf("Allow = %v, want RATE_LIMITED with a time to wait", err)
+		t.Errorf("Err = %v, want RATE_LIMITED with a time to wait", err)
 	}
 }
 
@@ -111,7 +110,7 @@ func concurrent(t *testing.T, open Open) {
 	for range 16 {
 		callers.Go(func() {
 			for range 20 {
-				if b.Take("a", 0).Allowed {
+				if b.Take(t.Context(), "a", 0).Allowed {
 					allowed.Add(1)
 				}
 			}
@@ -128,9 +127,9 @@ func concurrent(t *testing.T, open Open) {
 func startsAfresh(t *testing.T, open Open) {
 	const perMinute = 600_000
 	b, pass := open(t, perMinute)
-	d := b.Take("a", 0)
+	d := b.Take(t.Context(), "a", 0)
 	pass(d.Reset + 5*time.Millisecond)
-	if d := b.Take("a", 0); !d.Allowed || d.Remaining != perMinute-1 {
+	if d := b.Take(t.Context(), "a", 0); !d.Allowed || d.Remaining != perMinute-1 {
 		t.Errorf("a bucket that is full again: %+v, want all but one", d)
 	}
 }
