@@ -116,13 +116,13 @@ func (s *Store) saveCapabilities(ctx context.Context, tx *sql.Tx, a agent.Agent)
 	if len(a.Capabilities) == 0 {
 		return nil
 	}
-	rows := giving("agent_id uuid", "organization_id uuid", "capability text", "created_at timestamptz")
+	rows := giving("agent_id uuid", "organization_id uuid", "capability text", "created_at timestamptz", "status text")
 	for _, name := range a.Capabilities {
-		rows.add(a.ID, a.OrganizationID, name, a.CreatedAt)
+		rows.add(a.ID, a.OrganizationID, name, a.CreatedAt, string(a.Status))
 	}
 	clause, args := s.with(rows)
-	if _, err := s.exec(ctx, tx, clause+`INSERT INTO agent_capabilities (agent_id, organization_id, capability, created_at)
-		SELECT agent_id, organization_id, capability, created_at FROM given`, args...); err != nil {
+	if _, err := s.exec(ctx, tx, clause+`INSERT INTO agent_capabilities (agent_id, organization_id, capability, created_at, status)
+		SELECT agent_id, organization_id, capability, created_at, status FROM given`, args...); err != nil {
 		return broken("storing capabilities", err)
 	}
 	return nil
@@ -168,7 +168,7 @@ func (s *Store) UpdateAgent(ctx context.Context, organization, id uuid.UUID, cha
 			int64(a.TokenTTL/time.Second), a.UpdatedAt, a.TokensValidAfter, a.Revision, a.ID); err != nil {
 			return broken("storing an agent", err)
 		}
-		if !slices.Equal(a.Capabilities, before.Capabilities) {
+		if !slices.Equal(a.Capabilities, before.Capabilities) || a.Status != before.Status {
 			if err := s.saveCapabilities(ctx, tx, a); err != nil {
 				return err
 			}
@@ -193,14 +193,14 @@ func (s *Store) UpdateAgent(ctx context.Context, organization, id uuid.UUID, cha
 func (s *Store) Agents(ctx context.Context, organization uuid.UUID, f agent.Filter, q page.Query) (page.Page[agent.Agent], error) {
 	w, from, order := where{}, "agents a", "a"
 	if f.Capability != "" {
-		// The join's own copy of the time lets its index give the order.
+		// The join's own copies let its index give the order, and find a rare status.
 		from, order = "agent_capabilities k JOIN agents a ON a.id = k.agent_id", "k"
 		w.add("k.organization_id = $?", organization)
 		w.add("k.capability = $?", f.Capability)
 	} else {
 		w.add("a.organization_id = $?", organization)
 	}
-	w.addText("a.status = $?", string(f.Status))
+	w.addText(order+".status = $?", string(f.Status))
 	w.addText("a.agent_type = $?", f.Type)
 	w.addText("a.owner = $?", f.Owner)
 	w.addText("a.deployment_env = $?", f.DeploymentEnv)

@@ -50,9 +50,10 @@ CREATE TABLE agent_capabilities (
   organization_id uuid NOT NULL,
   capability      text NOT NULL,
   created_at      timestamptz NOT NULL,
+  status          text NOT NULL, -- the agent's, so that the index alone finds the few that are asked for
   PRIMARY KEY (agent_id, capability)
 );
-CREATE INDEX agent_capabilities_by_time ON agent_capabilities (organization_id, capability, created_at, agent_id);
+CREATE INDEX agent_capabilities_by_time ON agent_capabilities (organization_id, capability, created_at, agent_id, status);
 
 CREATE TABLE credentials (
   id              uuid PRIMARY KEY,
@@ -120,7 +121,7 @@ CREATE TABLE audit_events (
 ) PARTITION BY RANGE (time);
 CREATE INDEX audit_events_by_time    ON audit_events (organization_id, time, id);
 CREATE INDEX audit_events_by_agent   ON audit_events (organization_id, agent_id, time, id);
-CREATE INDEX audit_events_by_actor   ON audit_events (organization_id, actor_id, time, id);
+CREATE INDEX audit_events_by_actor   ON audit_events (organization_id, actor_id, time, id, action, outcome);
 CREATE INDEX audit_events_by_action  ON audit_events (organization_id, action, time, id);
 CREATE INDEX audit_events_by_outcome ON audit_events (organization_id, outcome, time, id);
 -- What was denied is looked at by action, which only what was denied pays for.
