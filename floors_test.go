@@ -30,13 +30,13 @@ func floor(path string) (height int, edge bool) {
 		return 5, false
 	case slices.Contains([]string{"fault", "scope", "page", "secret", "printable"}, first):
 		return 0, false
-	case slices.Contains([]string{"organization", "agent", "credential", "policy", "keys", "token", "audit", "idempotency"}, first):
+	case slices.Contains([]string{"organization", "agent", "credential", "policy", "keys", "token", "audit", "idempotency", "transparency"}, first):
 		return 1, false
-	case first == "request" || first == "wire":
+	case slices.Contains([]string{"request", "wire", "verify", "outbound"}, first):
 		return 2, false
 	case path == "docs":
 		return 2, false
-	case slices.Contains([]string{"oauth", "api", "apidocs", "httpd", "store", "limit", "redis"}, first):
+	case slices.Contains([]string{"oauth", "api", "apidocs", "httpd", "store", "limit", "redis", "witness", "export"}, first):
 		return 3, true
 	}
 	return -1, false
