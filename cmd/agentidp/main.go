@@ -67,7 +67,7 @@ To run it for real:
 			c.flags[name] = root.PersistentFlags().String(flagName(name), "", s.Meaning)
 		}
 	}
-	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.backup(), c.audit(), c.health(), configCommand(), versionCommand())
+	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.backup(), c.health(), configCommand(), versionCommand())
 	return root
 }
 
