@@ -1,0 +1,113 @@
+package transparency
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/secret"
+)
+
+// Checkpoint is the log's statement of what its tree is.
+type Checkpoint struct {
+	Origin string
+	Size   int64
+	Root   tlog.Hash
+}
+
+// Text is the body of the signed note (C2SP tlog-checkpoint).
+func (c Checkpoint) Text() string {
+	return c.Origin + "\n" + strconv.FormatInt(c.Size, 10) + "\n" + c.Root.String() + "\n"
+}
+
+// errCheckpoint says that a text is not the body of a checkpoint.
+var errCheckpoint = errors.New("this is not a checkpoint")
+
+// ParseCheckpoint reads the body of a signed note. Lines after the third, which the
+// format allows, are skipped.
+func ParseCheckpoint(text string) (Checkpoint, error) {
+	lines := strings.SplitN(text, "\n", 4)
+	if len(lines) < 4 || lines[0] == "" {
+		return Checkpoint{}, errCheckpoint
+	}
+	size, err := strconv.ParseInt(lines[1], 10, 64)
+	if err != nil || size < 0 || strconv.FormatInt(size, 10) != lines[1] {
+		return Checkpoint{}, fmt.Errorf("%w: its size is not a number", errCheckpoint)
+	}
+	root, err := tlog.ParseHash(lines[2])
+	if err != nil || root.String() != lines[2] {
+		return Checkpoint{}, fmt.Errorf("%w: its root is not a hash", errCheckpoint)
+	}
+	return Checkpoint{Origin: lines[0], Size: size, Root: root}, nil
+}
+
+// Open reads a signed checkpoint and verifies the log's signature on it.
+func Open(signed []byte, log note.Verifier) (Checkpoint, error) {
+	n, err := note.Open(signed, note.VerifierList(log))
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("opening a checkpoint: %w", err)
+	}
+	c, err := ParseCheckpoint(n.Text)
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	if c.Origin != log.Name() {
+		return Checkpoint{}, fmt.Errorf("opening a checkpoint: it is of the log %q", c.Origin)
+	}
+	return c, nil
+}
+
+// Origin gives the name of the log of an issuer: its address without the scheme.
+func Origin(issuer string) string {
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return "agentidp/audit"
+	}
+	path := strings.ReplaceAll(strings.TrimSuffix(u.EscapedPath(), "/"), "+", "%2B")
+	return u.Host + path + "/audit"
+}
+
+// Key is the key that the log signs its checkpoints with. It signs nothing else.
+type Key struct {
+	signer   note.Signer
+	verifier note.Verifier
+	public   string
+}
+
+// newKey makes a key; the private one is in C2SP's form of a signer key.
+func newKey(origin string) (private secret.Value, public string, err error) {
+	skey, vkey, err := note.GenerateKey(rand.Reader, origin)
+	if err != nil {
+		return secret.Value{}, "", fmt.Errorf("making the log's key: %w", err)
+	}
+	return secret.New(skey), vkey, nil
+}
+
+func readKey(private secret.Value, public string) (*Key, error) {
+	signer, err := note.NewSigner(private.Reveal())
+	if err != nil {
+		return nil, errors.New("the log's key cannot be read") // the cause may repeat it
+	}
+	verifier, err := note.NewVerifier(public)
+	if err != nil {
+		return nil, fmt.Errorf("the log's public key: %w", err)
+	}
+	if signer.Name() != verifier.Name() || signer.KeyHash() != verifier.KeyHash() {
+		return nil, errors.New("the log's key does not belong to its public key")
+	}
+	return &Key{signer: signer, verifier: verifier, public: public}, nil
+}
+
+func (k *Key) sign(c Checkpoint) ([]byte, error) {
+	signed, err := note.Sign(&note.Note{Text: c.Text()}, k.signer)
+	if err != nil {
+		return nil, fmt.Errorf("signing a checkpoint: %w", err)
+	}
+	return signed, nil
+}
