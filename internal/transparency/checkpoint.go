@@ -1,7 +1,6 @@
 package transparency
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/url"
@@ -10,8 +9,6 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
-
-	"git.sentryagent.ai/sentryagent-idp/internal/secret"
 )
 
 // Checkpoint is the log's statement of what its tree is.
@@ -71,43 +68,4 @@ func Origin(issuer string) string {
 	}
 	path := strings.ReplaceAll(strings.TrimSuffix(u.EscapedPath(), "/"), "+", "%2B")
 	return u.Host + path + "/audit"
-}
-
-// Key is the key that the log signs its checkpoints with. It signs nothing else.
-type Key struct {
-	signer   note.Signer
-	verifier note.Verifier
-	public   string
-}
-
-// newKey makes a key; the private one is in C2SP's form of a signer key.
-func newKey(origin string) (private secret.Value, public string, err error) {
-	skey, vkey, err := note.GenerateKey(rand.Reader, origin)
-	if err != nil {
-		return secret.Value{}, "", fmt.Errorf("making the log's key: %w", err)
-	}
-	return secret.New(skey), vkey, nil
-}
-
-func readKey(private secret.Value, public string) (*Key, error) {
-	signer, err := note.NewSigner(private.Reveal())
-	if err != nil {
-		return nil, errors.New("the log's key cannot be read") // the cause may repeat it
-	}
-	verifier, err := note.NewVerifier(public)
-	if err != nil {
-		return nil, fmt.Errorf("the log's public key: %w", err)
-	}
-	if signer.Name() != verifier.Name() || signer.KeyHash() != verifier.KeyHash() {
-		return nil, errors.New("the log's key does not belong to its public key")
-	}
-	return &Key{signer: signer, verifier: verifier, public: public}, nil
-}
-
-func (k *Key) sign(c Checkpoint) ([]byte, error) {
-	signed, err := note.Sign(&note.Note{Text: c.Text()}, k.signer)
-	if err != nil {
-		return nil, fmt.Errorf("signing a checkpoint: %w", err)
-	}
-	return signed, nil
 }

@@ -25,8 +25,8 @@ func TestManyMigrateAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	db := raw(t, url)
-	if n := one[int](t, db, "SELECT count(*) FROM goose_db_version WHERE version_id > 0"); n != 1 {
-		t.Errorf("%d migrations are noted, want 1", n)
+	if n := one[int](t, db, "SELECT count(*) - count(DISTINCT version_id) FROM goose_db_version"); n != 0 {
+		t.Errorf("%d migrations are noted twice", n)
 	}
 	if n := one[int](t, db, "SELECT count(*) FROM organizations"); n != 1 {
 		t.Errorf("%d organizations are there, want the operator's alone", n)

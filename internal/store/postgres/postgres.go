@@ -218,7 +218,9 @@ func grant(ctx context.Context, db *sql.DB, role string) error {
 		"GRANT INSERT, UPDATE ON organizations, agents, credentials, signing_keys TO " + name,
 		"GRANT INSERT, DELETE ON agent_capabilities, revoked_tokens, idempotency_keys TO " + name,
 		"GRANT UPDATE ON change_counter, audit_head TO " + name,
-		"GRANT INSERT ON audit_events TO " + name,
+		"GRANT INSERT ON audit_events, audit_checkpoints TO " + name,
+		"GRANT INSERT, UPDATE ON audit_key, audit_tiles TO " + name,
+		"GRANT UPDATE ON audit_tree TO " + name,
 		"GRANT EXECUTE ON FUNCTION audit_partition(date) TO " + name,
 	} {
 		if _, err := db.ExecContext(ctx, statement); err != nil {

@@ -117,7 +117,7 @@ func TestTheLesserRoleCannotChangeTheRecord(t *testing.T) {
 	s, db := open(t, asRole), raw(t, asRole)
 	register(t, s.Store)
 	today := "audit_events_" + time.Now().UTC().Format("20060102")
-	for _, table := range []string{"audit_events", today, "audit_events_default", "audit_head"} {
+	for _, table := range []string{"audit_events", today, "audit_events_default", "audit_head", "audit_key", "audit_tree", "audit_tiles", "audit_checkpoints"} {
 		refused(t, db, "DELETE FROM "+table)
 		refused(t, db, "TRUNCATE "+table)
 		refused(t, db, "DROP TABLE "+table)
@@ -137,6 +137,7 @@ func TestTheLesserRoleCannotChangeTheRecord(t *testing.T) {
 	refused(t, db, "UPDATE audit_head SET sequence = sequence - 1")
 	refused(t, db, "UPDATE audit_head SET sequence = sequence")
 	refused(t, db, "INSERT INTO audit_head VALUES (7)")
+	refusedChangesOfTheTree(t, db)
 	refused(t, db, "DROP TRIGGER audit_events_no_change ON audit_events")
 	refused(t, db, "DROP FUNCTION audit_refuse() CASCADE")
 	refused(t, db, "SET session_replication_role = replica")
@@ -164,6 +165,27 @@ func TestTheOwnerIsRefusedByTrigger(t *testing.T) {
 	refused(t, db, "TRUNCATE audit_head")
 	refused(t, db, "DELETE FROM audit_head")
 	refused(t, db, "UPDATE audit_head SET sequence = sequence - 1")
+	for _, table := range []string{"audit_key", "audit_tree", "audit_tiles", "audit_checkpoints"} {
+		refused(t, db, "TRUNCATE "+table)
+	}
+	refusedChangesOfTheTree(t, db)
+}
+
+// refusedChangesOfTheTree makes a tree, and tries what may happen to none.
+func refusedChangesOfTheTree(t *testing.T, db *sql.DB) {
+	t.Helper()
+	exec(t, db, "INSERT INTO audit_key VALUES (1, 'o', 'v', 's')")
+	exec(t, db, "INSERT INTO audit_tiles VALUES (0, 0, decode(repeat('ab', 64), 'hex'))")
+	exec(t, db, "INSERT INTO audit_checkpoints VALUES (2, 'c', now())")
+	exec(t, db, "UPDATE audit_tree SET size = 2, published_size = 1, term = 1")
+	for _, statement := range []string{
+		"UPDATE audit_key SET origin = 'x'", "UPDATE audit_key SET verifier = 'x'", "DELETE FROM audit_key",
+		"UPDATE audit_tree SET size = 1", "UPDATE audit_tree SET published_size = 0", "UPDATE audit_tree SET published_size = 3", "UPDATE audit_tree SET term = 0", "DELETE FROM audit_tree",
+		"UPDATE audit_tiles SET n = 1", "UPDATE audit_tiles SET hashes = decode(repeat('ab', 32), 'hex')", "UPDATE audit_tiles SET hashes = decode(repeat('cd', 96), 'hex')", "DELETE FROM audit_tiles",
+		"UPDATE audit_checkpoints SET checkpoint = 'x'", "DELETE FROM audit_checkpoints",
+	} {
+		refused(t, db, statement)
+	}
 }
 
 // TestTheOwnersFunctionTrustsNobody calls the one function that runs as the owner

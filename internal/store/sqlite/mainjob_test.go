@@ -128,6 +128,18 @@ func refusesTampering(ctx context.Context, t *testing.T, path string) {
 	}
 	defer db.Close()
 	for _, statement := range []string{
+		"INSERT INTO audit_key VALUES (1, 'o', 'v', x'00')", "INSERT INTO audit_tiles VALUES (0, 0, zeroblob(64))",
+		"INSERT INTO audit_checkpoints VALUES (2, x'00', 0)", "UPDATE audit_tree SET size = 2, published_size = 1, term = 1",
+	} {
+		if _, err := db.ExecContext(ctx, statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, statement := range []string{
+		"UPDATE audit_key SET origin = 'x'", "UPDATE audit_key SET verifier = 'x'", "DELETE FROM audit_key", "INSERT OR REPLACE INTO audit_key VALUES (1, 'x', 'y', x'00')",
+		"UPDATE audit_tree SET size = 1", "UPDATE audit_tree SET published_size = 0", "UPDATE audit_tree SET published_size = 3", "UPDATE audit_tree SET term = 0", "DELETE FROM audit_tree",
+		"UPDATE audit_tiles SET n = 1", "UPDATE audit_tiles SET hashes = zeroblob(32)", "UPDATE audit_tiles SET hashes = randomblob(96)", "DELETE FROM audit_tiles", "INSERT OR REPLACE INTO audit_tiles VALUES (0, 0, randomblob(64))",
+		"UPDATE audit_checkpoints SET at = 1", "DELETE FROM audit_checkpoints", "INSERT OR REPLACE INTO audit_checkpoints VALUES (2, x'01', 0)",
 		"UPDATE audit_events SET action = 'x'", "DELETE FROM audit_events", "UPDATE audit_head SET sequence = 0", "DELETE FROM audit_head",
 		"INSERT OR REPLACE INTO audit_events SELECT * FROM audit_events",
 	} {

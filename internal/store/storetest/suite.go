@@ -10,6 +10,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/store"
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
+	"git.sentryagent.ai/sentryagent-idp/internal/transparency"
 )
 
 // One type serves them all.
@@ -21,6 +22,8 @@ var (
 	_ organization.Store    = (*store.Store)(nil)
 	_ token.Source          = (*store.Store)(nil)
 	_ token.RevocationStore = (*store.Store)(nil)
+	_ transparency.Store    = (*store.Store)(nil)
+	_ transparency.KeyStore = (*store.Store)(nil)
 )
 
 // test is one test of the suite.
@@ -48,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"Counter", counterTests()},
 		{"Revocations", revocationTests()},
 		{"Keys", keyTests()},
+		{"Tree", treeTests()},
 		{"Entries", entryTests()},
 		{"Concurrency", concurrencyTests()},
 		{"Failures", failureTests()},

@@ -1,0 +1,335 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/transparency"
+)
+
+func treeTests() []test {
+	return []test{
+		{"the log's key is made once", treeKeyOnce},
+		{"the right to grow the tree changes hands once a term", treeTerms},
+		{"who has lost the right grows nothing", treeLost},
+		{"leaves are hashes of the events, in order", treeLeaves},
+		{"a tile is given as it is stored, or not at all", treeTiles},
+		{"a published checkpoint is never an older one", treePublish},
+		{"several nodes grow one tree", treeNodes},
+		{"an event that was just recorded can be proven", treeProof},
+		{"a node that has the right and does nothing loses it", treeSilent},
+	}
+}
+
+// plain seals nothing.
+type plain struct{}
+
+func (plain) Seal(_ string, data []byte) []byte { return data }
+
+func (plain) Open(_ string, sealed []byte) ([]byte, bool, error) { return sealed, false, nil }
+
+func (b *bench) logKey() *transparency.Key {
+	b.Helper()
+	k, err := transparency.EnsureKey(b.Context(), b.store, plain{}, "suite.example/audit")
+	b.must("making the log's key", err)
+	return k
+}
+
+func (b *bench) tree() transparency.Tree {
+	b.Helper()
+	t, err := b.store.Tree(b.Context())
+	b.must("reading the tree", err)
+	return t
+}
+
+// sequencer runs one until the function it gives is called.
+func (b *bench) sequencer(step int) (stop func()) {
+	s := transparency.NewSequencer(transparency.SequencerConfig{
+		Store: b.store, Key: b.logKey(), Logger: slog.New(slog.DiscardHandler), Now: time.Now,
+		Poll: 2 * time.Millisecond, Patience: 50 * time.Millisecond, Step: step,
+	})
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	return func() { cancel(); <-done }
+}
+
+// signed opens a checkpoint with the log's own key.
+func (b *bench) signed(checkpoint []byte) transparency.Checkpoint {
+	b.Helper()
+	v, err := note.NewVerifier(b.logKey().Verifier())
+	b.must("reading the log's key", err)
+	c, err := transparency.Open(checkpoint, v)
+	b.must("opening a checkpoint", err)
+	return c
+}
+
+// wantWholeTree checks that the published tree is the one over all events.
+func (b *bench) wantWholeTree() transparency.Checkpoint {
+	b.Helper()
+	events := b.wantDense()
+	log := transparency.NewLog(b.store, b.logKey())
+	c, _, err := log.Covering(b.Context(), int64(len(events)))
+	b.must("waiting for the tree", err)
+	var stored []tlog.Hash
+	reader := tlog.HashReaderFunc(func(indexes []int64) (hashes []tlog.Hash, _ error) {
+		for _, i := range indexes {
+			hashes = append(hashes, stored[i])
+		}
+		return hashes, nil
+	})
+	for i, e := range events {
+		hashes, err := tlog.StoredHashes(int64(i), e.Encode(), reader)
+		b.must("hashing", err)
+		stored = append(stored, hashes...)
+	}
+	root, err := tlog.TreeHash(int64(len(events)), reader)
+	b.must("hashing", err)
+	if c.Size != int64(len(events)) || c.Root != root {
+		b.Fatalf("the checkpoint tells of %d events and %s, there are %d with %s", c.Size, c.Root, len(events), root)
+	}
+	return c
+}
+
+func treeKeyOnce(b *bench) {
+	keys := make(chan string, 8)
+	var nodes sync.WaitGroup
+	for range cap(keys) {
+		nodes.Go(func() { keys <- b.logKey().Verifier() })
+	}
+	nodes.Wait()
+	first := <-keys
+	for range cap(keys) - 1 {
+		if other := <-keys; other != first {
+			b.Fatalf("two nodes have the keys %s and %s", first, other)
+		}
+	}
+	again, err := transparency.EnsureKey(b.Context(), b.store, plain{}, "other.example/audit")
+	if err != nil || again.Verifier() != first || again.Origin() != "suite.example/audit" {
+		b.Errorf("under another name the log's key is %v, %v", again.Verifier(), err)
+	}
+	b.must("sealing anew", b.store.ResealLogKey(b.Context(), []byte("sealed anew")))
+	k, err := b.store.EnsureLogKey(b.Context(), nil)
+	if err != nil || string(k.Sealed) != "sealed anew" || k.Verifier != first {
+		b.Errorf("sealed anew the key is %+v, %v", k, err)
+	}
+}
+
+func treeTerms(b *bench) {
+	ctx := b.Context()
+	b.must("seizing", b.store.SeizeTree(ctx, 0, "a"))
+	if err := b.store.SeizeTree(ctx, 0, "b"); !errors.Is(err, transparency.ErrLost) {
+		b.Errorf("a second node seized the same term: %v", err)
+	}
+	if t := b.tree(); t.Term != 1 || t.Holder != "a" {
+		b.Errorf("the tree stands at term %d of %q", t.Term, t.Holder)
+	}
+	if err := b.store.ReleaseTree(ctx, 1, "b"); !errors.Is(err, transparency.ErrLost) {
+		b.Errorf("who has nothing gave it back: %v", err)
+	}
+	b.must("releasing", b.store.ReleaseTree(ctx, 1, "a"))
+	if t := b.tree(); t.Holder != "" {
+		b.Errorf("after it was given back the right is of %q", t.Holder)
+	}
+}
+
+// grown is a step to a size that needs no new tile.
+func grown(size int64) transparency.Growth {
+	return transparency.Growth{Size: size, Checkpoint: []byte("signed"), Publish: &transparency.Publication{Size: size, Checkpoint: []byte("signed")}}
+}
+
+func treeLost(b *bench) {
+	ctx := b.Context()
+	b.must("seizing", b.store.SeizeTree(ctx, 0, "a"))
+	as := b.tree()
+	b.must("growing", b.store.GrowTree(ctx, as, grown(1)))
+	for name, step := range map[string]transparency.Tree{
+		"from a size that is past": as,
+		"under a term that is past": {
+			Size: 1, Term: 0, Holder: "a",
+		},
+		"as somebody else": {Size: 1, Term: 1, Holder: "b"},
+	} {
+		if err := b.store.GrowTree(ctx, step, grown(2)); !errors.Is(err, transparency.ErrLost) {
+			b.Errorf("a step %s: %v", name, err)
+		}
+	}
+	if t := b.tree(); t.Size != 1 || t.PublishedSize != 1 {
+		b.Errorf("the tree stands at %d, published %d; want 1", t.Size, t.PublishedSize)
+	}
+}
+
+func treeLeaves(b *bench) {
+	b.create(b.draft())
+	events := b.log()
+	for after := range events {
+		leaves, err := b.store.Leaves(b.Context(), int64(after), 2)
+		b.must("reading leaves", err)
+		want := events[after:min(after+2, len(events))]
+		if len(leaves) != len(want) {
+			b.Fatalf("after %d there are %d leaves, want %d", after, len(leaves), len(want))
+		}
+		for i, e := range want {
+			if leaves[i] != tlog.RecordHash(e.Encode()) {
+				b.Errorf("leaf %d is not the hash of its event", after+i)
+			}
+		}
+	}
+}
+
+func treeTiles(b *bench) {
+	ctx := b.Context()
+	b.must("seizing", b.store.SeizeTree(ctx, 0, "a"))
+	tile := func(level int, n int64, width int) (tlog.Tile, []byte) {
+		return tlog.Tile{H: transparency.TileHeight, L: level, N: n, W: width}, bytes.Repeat([]byte{byte(level), byte(n)}, 16*width)
+	}
+	first, narrow := tile(0, 0, 2)
+	other, above := tile(1, 0, 1)
+	b.must("growing", b.store.GrowTree(ctx, b.tree(), transparency.Growth{
+		Size: 1, Checkpoint: []byte("c"), Tiles: []tlog.Tile{first, other}, Data: [][]byte{narrow, above},
+	}))
+	_, wide := tile(0, 0, 256)
+	b.must("growing", b.store.GrowTree(ctx, b.tree(), transparency.Growth{Size: 2, Checkpoint: []byte("c"), Tiles: []tlog.Tile{first}, Data: [][]byte{wide}}))
+	missing, _ := tile(0, 7, 1)
+	got, err := b.store.Tiles(ctx, []tlog.Tile{other, missing, first})
+	b.must("reading tiles", err)
+	if len(got) != 3 || !bytes.Equal(got[0], above) || got[1] != nil || !bytes.Equal(got[2], wide) {
+		b.Errorf("the tiles read %x", got)
+	}
+	forged := bytes.Clone(wide)
+	forged[0]++
+	for name, data := range map[string][]byte{"another": forged, "a narrower": narrow} {
+		err := b.store.GrowTree(ctx, b.tree(), transparency.Growth{Size: 3, Checkpoint: []byte("c"), Tiles: []tlog.Tile{first}, Data: [][]byte{data}})
+		if err == nil || b.tree().Size != 2 {
+			b.Errorf("a tile became %s one: %v", name, err)
+		}
+	}
+}
+
+func treePublish(b *bench) {
+	ctx := b.Context()
+	b.must("seizing", b.store.SeizeTree(ctx, 0, "a"))
+	b.must("growing", b.store.GrowTree(ctx, b.tree(), transparency.Growth{Size: 9, Checkpoint: []byte("nine")}))
+	if t := b.tree(); t.Published != nil || string(t.Checkpoint) != "nine" {
+		b.Errorf("before anybody published it, readers see %q", t.Published)
+	}
+	for _, p := range []transparency.Publication{
+		{Size: 7, Checkpoint: []byte("seven"), Remember: true, At: b.now()}, {Size: 9, Checkpoint: []byte("nine"), Remember: true, At: b.now()},
+		{Size: 8, Checkpoint: []byte("eight"), Remember: true, At: b.now()},
+	} {
+		b.must("publishing", b.store.PublishCheckpoint(ctx, p))
+	}
+	if t := b.tree(); t.PublishedSize != 9 || string(t.Published) != "nine" {
+		b.Errorf("readers see %q of size %d", t.Published, t.PublishedSize)
+	}
+}
+
+func treeNodes(b *bench) {
+	const writers, batches, width = 4, 20, 25
+	var stops []func()
+	for i := range 3 {
+		stops = append(stops, b.sequencer(100+i))
+	}
+	// Every checkpoint that anybody saw is one of one growing log.
+	var seen []transparency.Checkpoint
+	watching, quit := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watching)
+		for {
+			if t, err := b.store.Tree(b.Context()); err == nil && t.Published != nil {
+				if c := b.signed(t.Published); len(seen) == 0 || seen[len(seen)-1] != c {
+					seen = append(seen, c)
+				}
+			}
+			select {
+			case <-quit:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	var writing sync.WaitGroup
+	for range writers {
+		writing.Go(func() {
+			for range batches {
+				records := make([]audit.Record, width)
+				for i := range records {
+					records[i].Event = audit.System("suite").Event(time.Now(), b.org, audit.TokenDenied, audit.Target{Type: audit.TypeAgent, ID: "x"})
+				}
+				if _, err := b.store.AppendRecords(b.Context(), records); err != nil {
+					b.Errorf("appending: %v", err)
+				}
+			}
+		})
+	}
+	writing.Wait()
+	last := b.wantWholeTree()
+	close(quit)
+	<-watching
+	for _, stop := range stops {
+		stop()
+	}
+	log := transparency.NewLog(b.store, b.logKey())
+	for _, c := range seen {
+		p, err := log.Consistency(b.Context(), c.Size, last.Size)
+		b.must("proving consistency", err)
+		if c.Size > 0 && c != last && tlog.CheckTree(p.Hashes, last.Size, last.Root, c.Size, c.Root) != nil {
+			b.Errorf("the checkpoint of %d events contradicts that of %d", c.Size, last.Size)
+		}
+	}
+	if t := b.tree(); t.Holder != "" {
+		b.Errorf("after all have left the right is of %q", t.Holder)
+	}
+}
+
+func treeProof(b *bench) {
+	stop := b.sequencer(0)
+	defer stop()
+	b.create(b.draft())
+	log := transparency.NewLog(b.store, b.logKey())
+	for _, e := range b.log() {
+		p, err := log.Inclusion(b.Context(), e.Sequence)
+		b.must("proving an event", err)
+		c := b.signed(p.Checkpoint)
+		if p.TreeSize != c.Size || p.LeafIndex != e.Sequence-1 || tlog.CheckRecord(p.Hashes, c.Size, c.Root, p.LeafIndex, tlog.RecordHash(e.Encode())) != nil {
+			b.Errorf("event %d is not proven by %+v", e.Sequence, p)
+		}
+	}
+	size := b.wantWholeTree().Size
+	for _, wrong := range [][2]int64{{0, size + 1}, {size + 1, -1}, {2, 1}} {
+		if _, err := log.Consistency(b.Context(), wrong[0], wrong[1]); !fault.Is(err, fault.CodeValidation) {
+			b.Errorf("a proof from %d to %d: %v", wrong[0], wrong[1], err)
+		}
+	}
+	for _, t := range []tlog.Tile{{L: 0, N: 0, W: int(size) + 1}, {L: 0, N: 1, W: 1}, {L: 1, N: 0, W: 1}, {L: 7, N: 1 << 40, W: 256}} {
+		t.H = transparency.TileHeight
+		if _, err := log.Tile(b.Context(), t); !fault.Is(err, fault.CodeNotFound) {
+			b.Errorf("the tile %s: %v", t.Path(), err)
+		}
+	}
+	data, err := log.Tile(b.Context(), tlog.Tile{H: transparency.TileHeight, W: 1})
+	if first := tlog.RecordHash(b.log()[0].Encode()); err != nil || !bytes.Equal(data, first[:]) {
+		b.Errorf("the first tile is %x, %v", data, err)
+	}
+}
+
+func treeSilent(b *bench) {
+	b.must("seizing", b.store.SeizeTree(b.Context(), 0, uuid.NewString())) // and then it dies
+	stop := b.sequencer(0)
+	defer stop()
+	b.create(b.draft())
+	b.wantWholeTree()
+	if t := b.tree(); t.Term != 2 {
+		b.Errorf("the tree grew under term %d, want 2", t.Term)
+	}
+}
