@@ -32,11 +32,11 @@ func floor(path string) (height int, edge bool) {
 		return 0, false
 	case slices.Contains([]string{"organization", "agent", "credential", "policy", "keys", "token", "audit", "idempotency", "transparency"}, first):
 		return 1, false
-	case slices.Contains([]string{"request", "wire", "verify", "outbound"}, first):
+	case slices.Contains([]string{"request", "wire", "verify", "outbound", "export"}, first):
 		return 2, false
 	case path == "docs":
 		return 2, false
-	case slices.Contains([]string{"oauth", "api", "apidocs", "httpd", "store", "limit", "redis", "witness", "export"}, first):
+	case slices.Contains([]string{"oauth", "api", "apidocs", "httpd", "store", "limit", "redis", "witness", "stream"}, first):
 		return 3, true
 	}
 	return -1, false

@@ -58,8 +58,8 @@ func operations(t *testing.T) []operation {
 		for method, spec := range item.Operations() {
 			o := operation{method: method, path: path, spec: spec}
 			for _, requirement := range *spec.Security {
-				if scopes := requirement["agentToken"]; len(scopes) == 1 {
-					o.scope = scopes[0]
+				if scopes := requirement["agentToken"]; len(scopes) > 0 {
+					o.scope = scopes[len(scopes)-1]
 				}
 			}
 			if spec.RequestBody != nil {
@@ -95,7 +95,8 @@ func newWorld(t *testing.T, settings ...string) *world {
 // fill puts real ids in a path.
 func (w *world) fill(path string) string {
 	return strings.NewReplacer("{agentId}", w.target.ID, "{credentialId}", w.target.CredentialID,
-		"{organizationId}", "00000000-0000-4000-8000-000000000001", "{eventId}", "019b7e2c-9a10-7c3e-8d21-5b6f0a4c1e77", "{asset}", "init.js").Replace(path)
+		"{organizationId}", "00000000-0000-4000-8000-000000000001", "{eventId}", "019b7e2c-9a10-7c3e-8d21-5b6f0a4c1e77", "{asset}", "init.js",
+		"{level}", "0", "{index}", "000.p/1").Replace(path)
 }
 
 // send sends an operation with a body, or its own where body is nil.
@@ -122,6 +123,9 @@ func (w *world) send(o operation, bearer string, change func(r *http.Request), b
 	if o.mediaType != "" {
 		r.Header.Set("Content-Type", o.mediaType)
 	}
+	if o.spec != nil {
+		r.URL.RawQuery = required(o.spec).Encode()
+	}
 	if bearer != "" {
 		r.Header.Set("Authorization", "Bearer "+bearer)
 	}
@@ -129,6 +133,17 @@ func (w *world) send(o operation, bearer string, change func(r *http.Request), b
 		change(r)
 	}
 	return w.Do(r)
+}
+
+// required gives the query without which an operation is refused.
+func required(spec *openapi3.Operation) url.Values {
+	query := url.Values{}
+	for _, p := range spec.Parameters {
+		if p.Value.In == openapi3.ParameterInQuery && p.Value.Required {
+			query.Set(p.Value.Name, fmt.Sprint(p.Value.Example))
+		}
+	}
+	return query
 }
 
 func encodeForm(body any) url.Values {

@@ -20,6 +20,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/request"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
+	"git.sentryagent.ai/sentryagent-idp/internal/transparency"
 	"git.sentryagent.ai/sentryagent-idp/internal/wire"
 )
 
@@ -30,9 +31,12 @@ type Config struct {
 	Credentials   *credential.Service
 	Log           *audit.Log
 	Denials       *audit.Folder
+	Transparency  *transparency.Log
 	Verifier      Verifier
 	Claims        idempotency.Store
-	Now           func() time.Time
+	// Version is the product's own, which exports tell.
+	Version string
+	Now     func() time.Time
 }
 
 // Verifier tells who presents a token.
@@ -52,11 +56,15 @@ type Route struct {
 	Method, Path string
 	Handler      http.HandlerFunc
 
+	// scope is what the caller's token must carry; where it is empty nobody needs one.
 	scope string
 	run   operation
 	// global says that it is about organizations and not inside one.
 	global bool
 }
+
+// Public reports whether the operation asks nobody for a token.
+func (r Route) Public() bool { return r.scope == "" }
 
 // operation gives what to answer, or an error.
 type operation func(ctx context.Context, c call) (reply, error)
@@ -88,6 +96,13 @@ func (h *Handler) Routes() []Route {
 		{Method: http.MethodDelete, Path: credentialPath, scope: scope.CredentialsWrite, run: h.revokeCredential},
 		{Method: http.MethodGet, Path: "/audit/events", scope: scope.AuditRead, run: h.listEvents},
 		{Method: http.MethodGet, Path: "/audit/events/{eventId}", scope: scope.AuditRead, run: h.getEvent},
+		{Method: http.MethodGet, Path: "/audit/events/{eventId}/proof", scope: scope.AuditRead, run: h.proveEvent},
+		{Method: http.MethodGet, Path: "/audit/export", scope: scope.AuditRead, run: h.exportEvents},
+		{Method: http.MethodGet, Path: "/audit/checkpoint", run: h.checkpoint, global: true},
+		{Method: http.MethodGet, Path: "/audit/key", run: h.checkpointKey, global: true},
+		{Method: http.MethodGet, Path: "/audit/consistency", run: h.proveConsistency, global: true},
+		{Method: http.MethodGet, Path: "/audit/tile/{level}/{index...}", run: h.tile, global: true},
+		{Method: http.MethodGet, Path: "/audit/tile/entries/{index...}", scope: scope.OrganizationsAdmin, run: h.entries, global: true},
 		{Method: http.MethodPost, Path: organizations, scope: scope.OrganizationsAdmin, run: h.createOrganization, global: true},
 		{Method: http.MethodGet, Path: organizations, scope: scope.OrganizationsAdmin, run: h.listOrganizations, global: true},
 		{Method: http.MethodGet, Path: organizationPath, scope: scope.OrganizationsAdmin, run: h.getOrganization, global: true},
@@ -103,10 +118,13 @@ func (h *Handler) Routes() []Route {
 // anything of the request.
 func (h *Handler) serve(route Route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ctx := r.Context()
-		by, err := h.authenticate(ctx, r)
-		if err == nil {
-			err = authorize(by, route.scope)
+		ctx, receipt := audit.WithReceipt(r.Context())
+		var by policy.Caller
+		var err error
+		if !route.Public() {
+			if by, err = h.authenticate(ctx, r); err == nil {
+				err = authorize(by, route.scope)
+			}
 		}
 		var write reply
 		if err == nil {
@@ -115,6 +133,9 @@ func (h *Handler) serve(route Route) http.HandlerFunc {
 		if err != nil {
 			h.refused(w, r, by, err)
 			return
+		}
+		if id := receipt.ID(); id != uuid.Nil {
+			w.Header().Set("Audit-Event-Id", id.String())
 		}
 		write(w, r)
 	}

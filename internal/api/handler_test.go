@@ -26,6 +26,9 @@ func (broken) Caller(context.Context, string, audit.Origin) (policy.Caller, erro
 // TestADefectIsNotTheCallersFault: only a token that does not hold is a 401.
 func TestADefectIsNotTheCallersFault(t *testing.T) {
 	for _, route := range api.New(api.Config{Verifier: broken{}}).Routes() {
+		if route.Public() {
+			continue // nobody is asked for a token
+		}
 		known := &request.Info{}
 		r := httptest.NewRequestWithContext(request.With(t.Context(), known), route.Method, "/", nil)
 		r.Header.Set("Authorization", "Bearer x")

@@ -139,7 +139,7 @@ func put(w *world, r *http.Request, o operation, p *openapi3.Parameter, value an
 		r.URL.RawPath = strings.Replace(path, "\x00", url.PathEscape(text), 1)
 		return
 	}
-	query := url.Values{}
+	query := r.URL.Query()
 	if many, ok := value.([]string); ok {
 		query[p.Name] = many
 	} else {

@@ -108,6 +108,25 @@ func (q *query) moment(name string) time.Time {
 	return t
 }
 
+// count reads a whole number from 0 on, and says whether there is one.
+func (q *query) count(name string) (n int64, named bool) {
+	s := q.text(name)
+	if s == "" {
+		return 0, len(q.values[name]) > 0
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	switch {
+	case err != nil:
+		q.wrong(name, "type", "must be a whole number")
+	case n < 0:
+		q.wrong(name, "minimum", "must be at least 0")
+	}
+	return n, true
+}
+
+// flag reads true or false, false where there is none.
+func (q *query) flag(name string) bool { return oneOf(q, name, "true", "false") == "true" }
+
 func (q *query) page() page.Query {
 	p := page.Query{Limit: page.DefaultLimit}
 	if s := q.text("limit"); s != "" {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"strings"
 	"testing"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/api"
@@ -21,6 +22,8 @@ func TestTheContractAndTheRoutesAreTheSame(t *testing.T) {
 	}
 	mounted := map[string]bool{}
 	for _, r := range routes(oauth.New(oauth.Config{}), api.New(api.Config{}), httpd.NewHealth("")) {
+		// A template of the contract cannot say that a parameter may hold slashes.
+		r.Path = strings.Replace(r.Path, "...}", "}", 1)
 		mounted[r.Method+" "+r.Path] = true
 		item := doc.Paths.Value(r.Path)
 		if item == nil || item.GetOperation(r.Method) == nil {

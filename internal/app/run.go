@@ -55,12 +55,15 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 		}
 		return errors.Join(err, closed)
 	}
-	s, err := a.serverFor(a.Issuer(l), version)
+	s, err := a.serverFor(ctx, a.Issuer(l), version)
 	if err != nil {
-		return err
+		return errors.Join(err, l.Close())
 	}
-	var committer, others sync.WaitGroup
+	var committer, sequencer, others sync.WaitGroup
 	committer.Go(s.log.Run)
+	sequencing, stopSequencing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSequencing()
+	sequencer.Go(func() { s.sequencer.Run(sequencing) })
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	others.Go(func() { s.folder.Run(background) })
@@ -81,6 +84,9 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 	s.caches.note(context.WithoutCancel(ctx))
 	s.log.Close()
 	committer.Wait()
+	// Last, so that the tree covers all of it.
+	stopSequencing()
+	sequencer.Wait()
 	return err
 }
 

@@ -28,6 +28,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/store/postgres"
 	"git.sentryagent.ai/sentryagent-idp/internal/store/sqlite"
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
+	"git.sentryagent.ai/sentryagent-idp/internal/transparency"
 )
 
 // Bounds on what is remembered in memory.
@@ -48,6 +49,7 @@ type App struct {
 	logger *slog.Logger
 	store  database
 	redis  *redis.Client // nil where nodes share nothing
+	root   *keys.Root
 	hasher *credential.Hasher
 	now    func() time.Time
 }
@@ -77,7 +79,7 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger, now func
 	minter := credential.NewMinter(hasher, now)
 	return &App{
 		Agents: agent.NewService(agents, minter, cfg.MaxTokenTTL, now), Credentials: credential.NewService(credentials, minter, now), Ring: ring,
-		cfg: cfg, logger: logger, store: s, redis: shared, hasher: hasher, now: now,
+		cfg: cfg, logger: logger, store: s, redis: shared, root: root, hasher: hasher, now: now,
 	}, nil
 }
 
@@ -121,6 +123,8 @@ type database interface {
 	idempotency.Store
 	keys.Store
 	organization.Store
+	transparency.KeyStore
+	transparency.Store
 	token.Source
 	token.RevocationStore
 	// Maintain does what time makes due, such as forgetting expired revocations. It
@@ -166,12 +170,18 @@ type server struct {
 	http      *httpd.Server
 	log       *audit.Log
 	folder    *audit.Folder
+	sequencer *transparency.Sequencer
 	directory *token.Directory
 	caches    *caches
 }
 
 // serverFor makes everything between the listener and the store.
-func (a *App) serverFor(issuer, version string) (*server, error) {
+func (a *App) serverFor(ctx context.Context, issuer, version string) (*server, error) {
+	logKey, err := transparency.EnsureKey(ctx, a.store, a.root, transparency.Origin(issuer))
+	if err != nil {
+		return nil, err
+	}
+	sequencer := transparency.NewSequencer(transparency.SequencerConfig{Store: a.store, Key: logKey, Logger: a.logger, Now: a.now})
 	log := audit.NewLog(a.store, audit.Config{})
 	folder := audit.NewFolder(log, a.now, a.logger)
 	directory, err := token.NewDirectory(a.store, a.cfg.CacheEntries)
@@ -197,21 +207,21 @@ func (a *App) serverFor(issuer, version string) (*server, error) {
 	})
 	apiHandler := api.New(api.Config{
 		Organizations: organization.NewService(a.store, a.now), Agents: a.Agents, Credentials: a.Credentials,
-		Log: log, Denials: folder, Verifier: verifier, Claims: a.store, Now: a.now,
+		Log: log, Denials: folder, Transparency: transparency.NewLog(a.store, logKey), Verifier: verifier, Claims: a.store, Version: version, Now: a.now,
 	})
-	health := httpd.NewHealth(version, a.checks()...)
+	health := httpd.NewHealth(version, a.checks(sequencer)...)
 	handler := httpd.Chain(httpd.Config{
 		Logger: a.logger, TrustedProxies: a.cfg.TrustedProxies, CORSOrigins: a.cfg.CORSOrigins, Sources: sources,
 		TLS: strings.HasPrefix(issuer, "https:"), Now: a.now,
 	}, httpd.Router(routes(oauthHandler, apiHandler, health)))
 	return &server{http: httpd.NewServer(httpd.ServerConfig{
 		Handler: handler, Health: health, Delay: a.cfg.ShutdownDelay, Drain: a.cfg.ShutdownTimeout, Logger: a.logger,
-	}), log: log, folder: folder, directory: directory, caches: &caches{logger: a.logger, directory: directory, verifier: verifier}}, nil
+	}), log: log, folder: folder, sequencer: sequencer, directory: directory, caches: &caches{logger: a.logger, directory: directory, verifier: verifier}}, nil
 }
 
 // checks is every dependency.
-func (a *App) checks() []httpd.Check {
-	all := []httpd.Check{{Name: "database", Probe: a.store.Ping}}
+func (a *App) checks(sequencer *transparency.Sequencer) []httpd.Check {
+	all := []httpd.Check{{Name: "database", Probe: a.store.Ping}, {Name: "transparency", Probe: sequencer.Health, Optional: true}}
 	if a.redis != nil {
 		all = append(all, httpd.Check{Name: "redis", Probe: a.redis.Ping, Optional: true})
 	}

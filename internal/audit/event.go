@@ -27,6 +27,8 @@ const (
 	TokenRevoked        Action = "token.revoked"
 	TokenIntrospected   Action = "token.introspected"
 	KeyRotated          Action = "key.rotated"
+	Exported            Action = "audit.exported"
+	Dropped             Action = "audit.dropped"
 	AuthorizationDenied Action = "authorization.denied"
 	OrganizationCreated Action = "organization.created"
 	OrganizationUpdated Action = "organization.updated"
@@ -37,7 +39,7 @@ func Actions() []Action {
 	return []Action{
 		AgentCreated, AgentUpdated, AgentSuspended, AgentReactivated, AgentRevoked, AgentArchived,
 		CredentialCreated, CredentialRotated, CredentialRevoked, TokenIssued, TokenDenied, TokenRevoked, TokenIntrospected,
-		KeyRotated, AuthorizationDenied, OrganizationCreated, OrganizationUpdated,
+		KeyRotated, Exported, Dropped, AuthorizationDenied, OrganizationCreated, OrganizationUpdated,
 	}
 }
 

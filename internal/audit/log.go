@@ -55,6 +55,24 @@ type Store interface {
 	Event(ctx context.Context, organization, id uuid.UUID) (Event, error)
 	// Events lists an organization's events, newest first.
 	Events(ctx context.Context, organization uuid.UUID, f Filter, q page.Query) (page.Page[Event], error)
+	// StoredEvents gives the events of a part of the log as they are stored, in order.
+	// One whose body was dropped is left out.
+	StoredEvents(ctx context.Context, r Range) ([]Stored, error)
+}
+
+// Stored is an event as it is kept: its place in the log and its canonical bytes.
+type Stored struct {
+	Sequence int64
+	Body     []byte
+}
+
+// Range is a part of the log.
+type Range struct {
+	// Organization is whose events are meant, uuid.Nil for those of all.
+	Organization uuid.UUID
+	// After and UpTo bound the sequence: after the one, up to and with the other.
+	After, UpTo int64
+	Filter      Filter
 }
 
 // Filter narrows a list of events; zero members do not narrow.
@@ -178,6 +196,11 @@ func (l *Log) Event(ctx context.Context, organization, id uuid.UUID) (Event, err
 // Events lists an organization's events, newest first.
 func (l *Log) Events(ctx context.Context, organization uuid.UUID, f Filter, q page.Query) (page.Page[Event], error) {
 	return l.store.Events(ctx, organization, f, q)
+}
+
+// Stored gives the events of a part of the log as they are stored, in order.
+func (l *Log) Stored(ctx context.Context, r Range) ([]Stored, error) {
+	return l.store.StoredEvents(ctx, r)
 }
 
 // Run commits until Close is called and everything queued has been committed.

@@ -45,6 +45,10 @@ func (f *fakeStore) Events(context.Context, uuid.UUID, audit.Filter, page.Query)
 	return page.Page[audit.Event]{}, errors.New("not asked for here")
 }
 
+func (f *fakeStore) StoredEvents(context.Context, audit.Range) ([]audit.Stored, error) {
+	return nil, errors.New("not asked for here")
+}
+
 func event(reason string) audit.Event {
 	return audit.System("test").Event(time.Now(), uuid.New(), audit.TokenIssued, audit.Target{Type: audit.TypeToken, ID: "t"}).Because(reason)
 }

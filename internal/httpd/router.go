@@ -1,6 +1,7 @@
 package httpd
 
 import (
+	"maps"
 	"net/http"
 	"path"
 	"slices"
@@ -20,22 +21,21 @@ type Route struct {
 // Router serves the routes, and answers what is not among them in the shape all
 // errors have.
 func Router(routes []Route) http.Handler {
-	mux := http.NewServeMux()
-	methods := map[string][]string{}
+	// By path alone: with methods, the mux would take two paths of which one is more
+	// specific for a contradiction.
+	paths := map[string]methods{}
 	for _, r := range routes {
-		mux.Handle(r.Method+" "+r.Path, r.Handler)
-		methods[r.Path] = append(methods[r.Path], r.Method)
+		if paths[r.Path] == nil {
+			paths[r.Path] = methods{}
+		}
+		paths[r.Path][r.Method] = r.Handler
 		if r.Method == http.MethodGet {
-			methods[r.Path] = append(methods[r.Path], http.MethodHead)
+			paths[r.Path][http.MethodHead] = r.Handler
 		}
 	}
-	for p, allowed := range methods {
-		slices.Sort(allowed)
-		allow := strings.Join(slices.Compact(allowed), ", ")
-		mux.HandleFunc(p, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Allow", allow)
-			wire.Error(w, r, fault.New(fault.MethodNotAllowed, fault.CodeMethodNotAllowed, "this path takes "+allow))
-		})
+	mux := http.NewServeMux()
+	for p, m := range paths {
+		mux.Handle(p, m)
 	}
 	mux.HandleFunc("/", notFound)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -46,6 +46,21 @@ func Router(routes []Route) http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// methods is what one path takes.
+type methods map[string]http.Handler
+
+// ServeHTTP serves the method, or says which there are.
+func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h, ok := m[r.Method]; ok {
+		r.Pattern = r.Method + " " + r.Pattern // for the log line
+		h.ServeHTTP(w, r)
+		return
+	}
+	allow := strings.Join(slices.Sorted(maps.Keys(m)), ", ")
+	w.Header().Set("Allow", allow)
+	wire.Error(w, r, fault.New(fault.MethodNotAllowed, fault.CodeMethodNotAllowed, "this path takes "+allow))
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {

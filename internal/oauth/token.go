@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
@@ -97,12 +98,31 @@ func (h *Handler) token(ctx context.Context, headers http.Header, r *http.Reques
 		}
 		noteClient(ctx, client)
 		return func(w http.ResponseWriter, r *http.Request) {
+			if wantsReceipt(r.Header) {
+				w.Header().Set("Audit-Event-Id", issued.EventID.String())
+				w.Header().Set("Preference-Applied", receiptPreference)
+			}
 			wire.JSON(w, r, http.StatusOK, tokenBody{
 				AccessToken: issued.Token, TokenType: "Bearer", ExpiresIn: int64(issued.ExpiresIn / time.Second), Scope: issued.Scope.String(),
 			})
 		}, nil
 	}
 	return nil, fault.UnavailableBecause(errors.New("the agent changes faster than a token can be issued"))
+}
+
+// receiptPreference asks for the id of the event that records the token (RFC 7240).
+const receiptPreference = "audit-receipt"
+
+func wantsReceipt(h http.Header) bool {
+	for _, line := range h.Values("Prefer") {
+		for preference := range strings.SplitSeq(line, ",") {
+			name, _, _ := strings.Cut(preference, ";")
+			if strings.EqualFold(strings.TrimSpace(name), receiptPreference) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // outOfScope records that a client asked for what it may not have, and gives the

@@ -59,6 +59,7 @@ func (s *Store) append(ctx context.Context, tx *sql.Tx, events ...audit.Event) e
 	if len(events) == 0 {
 		return nil
 	}
+	audit.Receive(ctx, events[0])
 	var last int64
 	err := s.row(ctx, tx, "UPDATE audit_head SET sequence = sequence + $1 RETURNING sequence", len(events)).Scan(&last)
 	if err != nil {

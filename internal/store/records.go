@@ -117,6 +117,37 @@ func (s *Store) Event(ctx context.Context, organization, id uuid.UUID) (audit.Ev
 func (s *Store) Events(ctx context.Context, organization uuid.UUID, f audit.Filter, q page.Query) (page.Page[audit.Event], error) {
 	w := where{}
 	w.add("organization_id = $?", organization)
+	w.events(f)
+	w.after("time", "id", q.After)
+	rows, err := listed(ctx, s, scanEvent,
+		"SELECT sequence, body FROM audit_events WHERE "+w.String()+" ORDER BY time DESC, id DESC LIMIT "+strconv.Itoa(q.Limit+1), s.dialect.Once(w.args)...)
+	if err != nil {
+		return page.Page[audit.Event]{}, broken("listing audit events", err)
+	}
+	return page.Cut(rows, q.Limit, func(e audit.Event) page.Cursor { return page.Cursor{Time: e.Time, ID: e.ID} }), nil
+}
+
+// StoredEvents gives the events of a part of the log as they are stored, in order.
+func (s *Store) StoredEvents(ctx context.Context, r audit.Range) ([]audit.Stored, error) {
+	w := where{}
+	w.add("sequence > $?", r.After)
+	w.add("sequence <= $?", r.UpTo)
+	if r.Organization != uuid.Nil {
+		w.add("organization_id = $?", r.Organization)
+	}
+	w.events(r.Filter)
+	events, err := listed(ctx, s, func(row scanner) (e audit.Stored, err error) {
+		err = row.Scan(&e.Sequence, &e.Body)
+		return e, err
+	}, "SELECT sequence, body FROM audit_events WHERE "+w.String()+" ORDER BY sequence", s.dialect.Once(w.args)...)
+	if err != nil {
+		return nil, broken("reading a part of the audit log", err)
+	}
+	return events, nil
+}
+
+// events keeps the events that the filter means.
+func (w *where) events(f audit.Filter) {
 	if f.AgentID != uuid.Nil {
 		w.add("agent_id = $?", f.AgentID)
 	}
@@ -129,13 +160,6 @@ func (s *Store) Events(ctx context.Context, organization uuid.UUID, f audit.Filt
 	if !f.To.IsZero() {
 		w.add("time < $?", f.To)
 	}
-	w.after("time", "id", q.After)
-	rows, err := listed(ctx, s, scanEvent,
-		"SELECT sequence, body FROM audit_events WHERE "+w.String()+" ORDER BY time DESC, id DESC LIMIT "+strconv.Itoa(q.Limit+1), s.dialect.Once(w.args)...)
-	if err != nil {
-		return page.Page[audit.Event]{}, broken("listing audit events", err)
-	}
-	return page.Cut(rows, q.Limit, func(e audit.Event) page.Cursor { return page.Cursor{Time: e.Time, ID: e.ID} }), nil
 }
 
 // where builds a conjunction; $? stands for the next parameter.

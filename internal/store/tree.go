@@ -186,3 +186,16 @@ func (s *Store) Tiles(ctx context.Context, tiles []tlog.Tile) ([][]byte, error) 
 	}
 	return data, nil
 }
+
+// Checkpoints gives checkpoints that were kept for good.
+func (s *Store) Checkpoints(ctx context.Context, after, upTo int64) ([]transparency.Publication, error) {
+	kept, err := list(ctx, s, s.read, func(row scanner) (transparency.Publication, error) {
+		p := transparency.Publication{Remember: true}
+		err := row.Scan(&p.Size, &p.Checkpoint, when{&p.At})
+		return p, err
+	}, "SELECT size, checkpoint, at FROM audit_checkpoints WHERE size > $1 AND size <= $2 ORDER BY size", after, upTo)
+	if err != nil {
+		return nil, broken("reading older checkpoints", err)
+	}
+	return kept, nil
+}

@@ -29,8 +29,10 @@ type Grant struct {
 
 // Issued is a token that may leave the server: its event is durable.
 type Issued struct {
-	Token     string
-	ID        uuid.UUID
+	Token string
+	ID    uuid.UUID
+	// EventID is that of the event that records it.
+	EventID   uuid.UUID
 	Scope     scope.Set
 	ExpiresIn time.Duration
 }
@@ -90,7 +92,8 @@ func (i *Issuer) Issue(ctx context.Context, g Grant) (Issued, error) {
 	if signedLength(payload) > MaxLength {
 		return Issued{}, ErrTooLong
 	}
-	pending, err := i.cfg.Log.Submit(audit.Record{Event: i.event(g, id, now, ttl), Basis: g.Entry.basis()})
+	event := i.event(g, id, now, ttl)
+	pending, err := i.cfg.Log.Submit(audit.Record{Event: event, Basis: g.Entry.basis()})
 	if g.Submitted != nil {
 		g.Submitted()
 	}
@@ -106,7 +109,7 @@ func (i *Issuer) Issue(ctx context.Context, g Grant) (Issued, error) {
 		return Issued{}, err
 	}
 	g.Entry.heldAt(counter)
-	return Issued{Token: signed, ID: id, Scope: g.Scope, ExpiresIn: ttl}, nil
+	return Issued{Token: signed, ID: id, EventID: event.ID, Scope: g.Scope, ExpiresIn: ttl}, nil
 }
 
 func (i *Issuer) event(g Grant, id uuid.UUID, now time.Time, ttl time.Duration) audit.Event {

@@ -115,6 +115,20 @@ func (l *Log) Covering(ctx context.Context, sequence int64) (Checkpoint, []byte,
 	}
 }
 
+// Present gives the newest checkpoint, once it covers what is committed now. Where that
+// takes too long, as when witnesses are away, the newest there is must do.
+func (l *Log) Present(ctx context.Context) (Checkpoint, []byte, error) {
+	tree, err := l.store.Tree(ctx)
+	if err != nil {
+		return Checkpoint{}, nil, err
+	}
+	c, signed, err := l.Covering(ctx, tree.Head)
+	if fault.Is(err, fault.CodeUnavailable) {
+		return l.Newest(ctx)
+	}
+	return c, signed, err
+}
+
 // Inclusion is the proof that an event is in the tree of a checkpoint.
 type Inclusion struct {
 	LeafIndex, TreeSize int64

@@ -82,6 +82,9 @@ type TileStore interface {
 	// Tiles gives the hashes of tiles, in the order asked for; what is stored of one
 	// may be wider than asked, or nil where there is nothing.
 	Tiles(ctx context.Context, tiles []tlog.Tile) ([][]byte, error)
+	// Checkpoints gives the checkpoints that were kept for good, of sizes after the one
+	// and up to the other, in order.
+	Checkpoints(ctx context.Context, after, upTo int64) ([]Publication, error)
 }
 
 // Store keeps the tree.

@@ -25,6 +25,10 @@ func (m tilesInMemory) Tiles(_ context.Context, tiles []tlog.Tile) ([][]byte, er
 	return data, nil
 }
 
+func (m tilesInMemory) Checkpoints(context.Context, int64, int64) ([]Publication, error) {
+	return nil, nil
+}
+
 func (m tilesInMemory) put(tiles []tlog.Tile, data [][]byte) {
 	for i, t := range tiles {
 		old := m.tiles[place{t.L, t.N}]

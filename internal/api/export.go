@@ -1,0 +1,190 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/export"
+	"git.sentryagent.ai/sentryagent-idp/internal/organization"
+	"git.sentryagent.ai/sentryagent-idp/internal/request"
+	"git.sentryagent.ai/sentryagent-idp/internal/scope"
+	"git.sentryagent.ai/sentryagent-idp/internal/wire"
+)
+
+// exportQuery is what is asked of an export.
+type exportQuery struct {
+	format export.Format
+	proof  bool
+	wanted audit.Range
+}
+
+func (h *Handler) exportEvents(ctx context.Context, c call) (reply, error) {
+	q, err := h.readExport(ctx, &c)
+	if err != nil {
+		return nil, err
+	}
+	if c.r.Method == http.MethodHead {
+		return content(q.format.MediaType, "no-store", nil), nil
+	}
+	event := c.by.Event(h.cfg.Now(), c.tenant, audit.Exported, audit.Target{Type: audit.TypeOrganization, ID: c.tenant.String()}).About(c.by.AgentID).
+		With(audit.Details{}.String("format", q.format.Name).Bool("proof", q.proof).Bool("all", q.wanted.Organization == uuid.Nil))
+	if err := h.cfg.Log.Append(ctx, event); err != nil {
+		return nil, err
+	}
+	audit.Receive(ctx, event)
+	return func(w http.ResponseWriter, r *http.Request) { h.stream(w, r, q) }, nil
+}
+
+func (h *Handler) readExport(ctx context.Context, c *call) (exportQuery, error) {
+	name := oneOf(c.query, "format", export.Names()...)
+	if name == "" {
+		name = export.NDJSON
+	}
+	q := exportQuery{proof: c.query.flag("proof"), wanted: audit.Range{Filter: audit.Filter{From: c.query.moment("from"), To: c.query.moment("to")}}}
+	q.wanted.After, _ = c.query.count("after")
+	all := c.query.flag("all")
+	if q.proof && name != export.NDJSON {
+		c.wrong("proof", "format", "goes with the format ndjson alone")
+	}
+	if all && len(c.query.values["organizationId"]) > 0 {
+		c.wrong("all", "exclusive", "does not go with organizationId")
+	}
+	if f := q.wanted.Filter; !f.From.IsZero() && !f.To.IsZero() && f.To.Before(f.From) {
+		c.wrong("to", "minimum", "must not lie before from")
+	}
+	if all {
+		if err := authorize(c.by, scope.OrganizationsAdmin); err != nil {
+			return q, err
+		}
+	}
+	if err := c.accept(ctx, nil); err != nil {
+		return q, err
+	}
+	if !all {
+		q.wanted.Organization = c.tenant
+	} else {
+		c.tenant = organization.DefaultID()
+	}
+	var err error
+	q.format, err = export.New(name, h.cfg.Version)
+	return q, err
+}
+
+// stream writes the export. One that fails half-way is broken off, so that nobody takes
+// it for a whole one.
+func (h *Handler) stream(w http.ResponseWriter, r *http.Request, q exportQuery) {
+	ctx := r.Context()
+	s := &exportWriter{w: w, control: http.NewResponseController(w), format: q.format}
+	err := h.writeExport(ctx, s, q)
+	if err == nil {
+		err = s.flush()
+	}
+	switch {
+	case err == nil:
+	case !s.started:
+		wire.Error(w, r, err)
+	default:
+		request.Note(ctx, slog.String("broken off", err.Error()))
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (h *Handler) writeExport(ctx context.Context, s *exportWriter, q exportQuery) error {
+	if q.proof {
+		return h.cfg.Transparency.Walk(ctx, h.cfg.Log, q.wanted, s)
+	}
+	s.buffer = q.format.AppendHeader(s.buffer)
+	newest, _, err := h.cfg.Transparency.Present(ctx)
+	if err != nil {
+		return err
+	}
+	const step = 2048
+	for r := q.wanted; r.After < newest.Size; r.After = r.UpTo {
+		r.UpTo = min(r.After+step, newest.Size)
+		events, err := h.cfg.Log.Stored(ctx, r)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if s.buffer, err = q.format.Append(s.buffer, export.Entry{Sequence: e.Sequence, Body: e.Body}); err != nil {
+				return err
+			}
+			if err := s.full(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// exportWriter writes an export as it comes; it is also shown one with proofs
+// (transparency.Visitor).
+type exportWriter struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	format  export.Format
+	buffer  []byte
+	started bool
+}
+
+// How much is written at a time, and how long a reader may take for it.
+const (
+	exportBuffer  = 64 << 10
+	exportTimeout = 30 * time.Second
+)
+
+func (s *exportWriter) full() error {
+	if len(s.buffer) < exportBuffer {
+		return nil
+	}
+	return s.flush()
+}
+
+func (s *exportWriter) flush() error {
+	if !s.started {
+		s.started = true
+		s.w.Header().Set("Content-Type", s.format.MediaType)
+		s.w.Header().Set("Cache-Control", "no-store")
+	}
+	if err := s.control.SetWriteDeadline(time.Now().Add(exportTimeout)); err != nil {
+		return err
+	}
+	if _, err := s.w.Write(s.buffer); err != nil {
+		return err
+	}
+	s.buffer = s.buffer[:0]
+	return s.control.Flush()
+}
+
+// Event writes an event. What is not an event any more is shown as a leaf that is
+// missing, for the reader to ask why.
+func (s *exportWriter) Event(e audit.Stored, leaf tlog.Hash) error {
+	var err error
+	s.buffer, err = export.AppendProven(s.buffer, export.Entry{Sequence: e.Sequence, Body: e.Body}, leaf)
+	if errors.Is(err, export.ErrBody) {
+		return s.Subtree(e.Sequence-1, e.Sequence, leaf)
+	}
+	if err != nil {
+		return err
+	}
+	return s.full()
+}
+
+// Subtree writes what stands for events that are not shown.
+func (s *exportWriter) Subtree(from, to int64, root tlog.Hash) error {
+	s.buffer = export.AppendSubtree(s.buffer, from, to, root)
+	return s.full()
+}
+
+// Checkpoint writes a checkpoint of all that came before.
+func (s *exportWriter) Checkpoint(signed []byte) error {
+	s.buffer = export.AppendCheckpoint(s.buffer, signed)
+	return s.full()
+}
