@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
@@ -135,15 +134,15 @@ func (dialect) ForUpdate() string { return "" }
 // Once leaves the arguments as they are: a plan does not depend on them.
 func (dialect) Once(args []any) []any { return args }
 
-// Rows is a list of tuples, a parameter to each value.
+// Rows is a list of tuples, a parameter to each value. The parameters have no numbers:
+// the driver looks up the name of each that has one, by going through all of them.
 func (dialect) Rows(columns []store.Column) (query string, args []any) {
-	tuples, places := make([]string, len(columns[0].Values)), make([]string, len(columns))
-	for row := range tuples {
-		for i, c := range columns {
+	tuple := "(?" + strings.Repeat(",?", len(columns)-1) + ")"
+	rows := len(columns[0].Values)
+	for row := range rows {
+		for _, c := range columns {
 			args = append(args, c.Values[row])
-			places[i] = "$" + strconv.Itoa(len(args))
 		}
-		tuples[row] = "(" + strings.Join(places, ",") + ")"
 	}
-	return "VALUES " + strings.Join(tuples, ","), args
+	return "VALUES " + tuple + strings.Repeat(","+tuple, rows-1), args
 }
