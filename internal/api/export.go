@@ -47,7 +47,7 @@ func (h *Handler) readExport(ctx context.Context, c *call) (exportQuery, error) 
 	if name == "" {
 		name = export.NDJSON
 	}
-	q := exportQuery{proof: c.query.flag("proof"), wanted: audit.Range{Filter: audit.Filter{From: c.query.moment("from"), To: c.query.moment("to")}}}
+	q := exportQuery{proof: c.query.flag("proof"), wanted: audit.Range{From: c.query.moment("from"), To: c.query.moment("to")}}
 	q.wanted.After, _ = c.query.count("after")
 	all := c.query.flag("all")
 	if q.proof && name != export.NDJSON {
@@ -56,7 +56,7 @@ func (h *Handler) readExport(ctx context.Context, c *call) (exportQuery, error) 
 	if all && len(c.query.values["organizationId"]) > 0 {
 		c.wrong("all", "exclusive", "does not go with organizationId")
 	}
-	if f := q.wanted.Filter; !f.From.IsZero() && !f.To.IsZero() && f.To.Before(f.From) {
+	if r := q.wanted; !r.From.IsZero() && !r.To.IsZero() && r.To.Before(r.From) {
 		c.wrong("to", "minimum", "must not lie before from")
 	}
 	if all {

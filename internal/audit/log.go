@@ -72,7 +72,9 @@ type Range struct {
 	Organization uuid.UUID
 	// After and UpTo bound the sequence: after the one, up to and with the other.
 	After, UpTo int64
-	Filter      Filter
+	// From and To bound the time: at the one or later, before the other. Zero times do
+	// not bound it.
+	From, To time.Time
 }
 
 // Filter narrows a list of events; zero members do not narrow.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -117,7 +118,13 @@ func (s *Store) Event(ctx context.Context, organization, id uuid.UUID) (audit.Ev
 func (s *Store) Events(ctx context.Context, organization uuid.UUID, f audit.Filter, q page.Query) (page.Page[audit.Event], error) {
 	w := where{}
 	w.add("organization_id = $?", organization)
-	w.events(f)
+	if f.AgentID != uuid.Nil {
+		w.add("agent_id = $?", f.AgentID)
+	}
+	w.addText("actor_id = $?", f.ActorID)
+	w.addText("action = $?", string(f.Action))
+	w.addText("outcome = $?", string(f.Outcome))
+	w.within(f.From, f.To)
 	w.after("time", "id", q.After)
 	rows, err := listed(ctx, s, scanEvent,
 		"SELECT sequence, body FROM audit_events WHERE "+w.String()+" ORDER BY time DESC, id DESC LIMIT "+strconv.Itoa(q.Limit+1), s.dialect.Once(w.args)...)
@@ -127,39 +134,28 @@ func (s *Store) Events(ctx context.Context, organization uuid.UUID, f audit.Filt
 	return page.Cut(rows, q.Limit, func(e audit.Event) page.Cursor { return page.Cursor{Time: e.Time, ID: e.ID} }), nil
 }
 
-// StoredEvents gives the events of a part of the log as they are stored, in order.
+// StoredEvents gives the events of a part of the log as they are stored, in order. The
+// part is read by its sequence, and what is wanted of it is picked then: another index
+// would lead through all that an organization has, for every part again.
 func (s *Store) StoredEvents(ctx context.Context, r audit.Range) ([]audit.Stored, error) {
-	w := where{}
-	w.add("sequence > $?", r.After)
-	w.add("sequence <= $?", r.UpTo)
+	w := where{args: []any{r.After, r.UpTo, r.UpTo - r.After}}
 	if r.Organization != uuid.Nil {
 		w.add("organization_id = $?", r.Organization)
 	}
-	w.events(r.Filter)
+	w.within(r.From, r.To)
+	wanted := ""
+	if len(w.terms) > 0 {
+		wanted = " WHERE " + w.String()
+	}
 	events, err := listed(ctx, s, func(row scanner) (e audit.Stored, err error) {
 		err = row.Scan(&e.Sequence, &e.Body)
 		return e, err
-	}, "SELECT sequence, body FROM audit_events WHERE "+w.String()+" ORDER BY sequence", s.dialect.Once(w.args)...)
+	}, `SELECT sequence, body FROM (SELECT sequence, organization_id, time, body FROM audit_events WHERE sequence > $1 AND sequence <= $2
+		ORDER BY sequence LIMIT $3) AS part`+wanted+" ORDER BY sequence", s.dialect.Once(w.args)...)
 	if err != nil {
 		return nil, broken("reading a part of the audit log", err)
 	}
 	return events, nil
-}
-
-// events keeps the events that the filter means.
-func (w *where) events(f audit.Filter) {
-	if f.AgentID != uuid.Nil {
-		w.add("agent_id = $?", f.AgentID)
-	}
-	w.addText("actor_id = $?", f.ActorID)
-	w.addText("action = $?", string(f.Action))
-	w.addText("outcome = $?", string(f.Outcome))
-	if !f.From.IsZero() {
-		w.add("time >= $?", f.From)
-	}
-	if !f.To.IsZero() {
-		w.add("time < $?", f.To)
-	}
 }
 
 // where builds a conjunction; $? stands for the next parameter.
@@ -176,6 +172,16 @@ func (w *where) add(term string, arg any) {
 func (w *where) addText(term, arg string) {
 	if arg != "" {
 		w.add(term, arg)
+	}
+}
+
+// within keeps the rows of a time.
+func (w *where) within(from, to time.Time) {
+	if !from.IsZero() {
+		w.add("time >= $?", from)
+	}
+	if !to.IsZero() {
+		w.add("time < $?", to)
 	}
 }
 
