@@ -61,11 +61,15 @@ func Open(url secret.Value, now func() time.Time) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return open(option, now), nil
+}
+
+func open(option rueidis.ClientOption, now func() time.Time) *Client {
 	c := &Client{option: option, patience: patience, now: now}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.connect()
-	return c, nil
+	return c
 }
 
 // connect begins to connect, with mu held.

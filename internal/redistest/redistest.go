@@ -23,24 +23,35 @@ const Missing = "Redis is missing: install it (Debian: apt-get install redis-ser
 type Server struct {
 	Port int
 
+	args   []string
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when it has ended
 }
 
-// Start starts a Redis that ends with the test.
-func Start(t testing.TB) *Server {
+// Start starts a Redis that ends with the test. Options are added to its command
+// line.
+func Start(t testing.TB, options ...string) *Server {
+	t.Helper()
+	port := freePort(t)
+	return start(t, port, append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"}, options...))
+}
+
+func start(t testing.TB, port int, args []string) *Server {
+	t.Helper()
+	s := &Server{Port: port, args: args}
+	s.Run(t)
+	t.Cleanup(s.Kill)
+	return s
+}
+
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a port to have
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Port: l.Addr().(*net.TCPAddr).Port} //nolint:errcheck // a TCP listener's
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s.Run(t)
-	t.Cleanup(s.Kill)
-	return s
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port //nolint:errcheck // a TCP listener's
 }
 
 // Run starts the server, again after Kill. It remembers nothing of before.
@@ -51,7 +62,7 @@ func (s *Server) Run(t testing.TB) {
 		t.Fatal(Missing)
 	}
 	var out strings.Builder
-	s.cmd = exec.Command(path, "--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no") //nolint:gosec,noctx // the server of the tests
+	s.cmd = exec.Command(path, s.args...) //nolint:gosec,noctx // the server of the tests
 	s.cmd.Stdout, s.cmd.Stderr = &out, &out
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
@@ -109,6 +120,12 @@ func (s *Server) Do(command string) (string, error) {
 	if _, err := fmt.Fprintf(conn, "%s\r\nQUIT\r\n", command); err != nil {
 		return "", err
 	}
+	// A sentinel does not know QUIT, but ends when nothing more can come.
+	if half, ok := conn.(*net.TCPConn); ok {
+		if err := half.CloseWrite(); err != nil {
+			return "", err
+		}
+	}
 	var lines []string
 	for scanner := bufio.NewScanner(conn); scanner.Scan(); {
 		lines = append(lines, scanner.Text())
@@ -122,11 +139,22 @@ func (s *Server) Do(command string) (string, error) {
 // Until asks again and again until the answer ends as wanted.
 func (s *Server) Until(t testing.TB, command, want string) {
 	t.Helper()
+	s.until(t, command, want, strings.HasSuffix)
+}
+
+// UntilHas asks again and again until what is wanted is in the answer.
+func (s *Server) UntilHas(t testing.TB, command, want string) {
+	t.Helper()
+	s.until(t, command, want, strings.Contains)
+}
+
+func (s *Server) until(t testing.TB, command, want string, met func(answer, want string) bool) {
+	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for late := time.After(patience); ; {
 		answer, err := s.Do(command)
-		if err == nil && strings.HasSuffix(answer, want) {
+		if err == nil && met(answer, want) {
 			return
 		}
 		select {
