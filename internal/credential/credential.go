@@ -122,13 +122,14 @@ func NewMinter(hasher *Hasher, now func() time.Time) *Minter {
 }
 
 // Mint makes a credential for the agent; it stores nothing. The zero expiresAt
-// means that it does not expire.
-func (m *Minter) Mint(organization, agentID uuid.UUID, label string, expiresAt time.Time) (Issued, error) {
+// means that it does not expire. It fails with UNAVAILABLE when ctx ends before the
+// secret is hashed.
+func (m *Minter) Mint(ctx context.Context, organization, agentID uuid.UUID, label string, expiresAt time.Time) (Issued, error) {
 	s, err := NewSecret(rand.Reader)
 	if err != nil {
 		return Issued{}, fmt.Errorf("making a secret: %w", err)
 	}
-	v, err := m.hasher.Hash(s)
+	v, err := m.hasher.Hash(ctx, s)
 	if err != nil {
 		return Issued{}, fmt.Errorf("hashing a secret: %w", err)
 	}

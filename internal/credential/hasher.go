@@ -69,15 +69,18 @@ func NewHasher(root *keys.Root, mode Mode, now func() time.Time) *Hasher {
 	}
 }
 
-// Hash makes the verifier of a secret.
-func (h *Hasher) Hash(s Secret) (Verifier, error) {
+// Hash makes the verifier of a secret. It fails with UNAVAILABLE when ctx ends
+// before it is its turn.
+func (h *Hasher) Hash(ctx context.Context, s Secret) (Verifier, error) {
 	var v Verifier
 	v.Fingerprint, v.FingerprintKeyID = h.root.Fingerprint(s.Value())
 	if h.mode == Bcrypt {
 		// Making credentials must not take every core from those who use them.
-		h.pool <- struct{}{}
+		err := h.turn(ctx)
+		if err != nil {
+			return Verifier{}, err
+		}
 		defer func() { <-h.pool }()
-		var err error
 		if v.Bcrypt, err = bcrypt.GenerateFromPassword([]byte(s.Value().Reveal()), bcryptCost); err != nil {
 			return Verifier{}, fmt.Errorf("hashing a secret: %w", err)
 		}
@@ -115,12 +118,10 @@ func (h *Hasher) renew(s Secret, v Verifier) *Verifier {
 }
 
 func (h *Hasher) slow(ctx context.Context, s Secret, v Verifier, client string) (bool, error) {
-	select {
-	case h.pool <- struct{}{}:
-		defer func() { <-h.pool }()
-	case <-ctx.Done():
-		return false, fault.UnavailableBecause(context.Cause(ctx))
+	if err := h.turn(ctx); err != nil {
+		return false, err
 	}
+	defer func() { <-h.pool }()
 	if wait := h.charge(client); wait > 0 {
 		return false, &fault.Error{
 			Kind: fault.RateLimited, Code: fault.CodeRateLimited,
@@ -133,6 +134,18 @@ func (h *Hasher) slow(ctx context.Context, s Secret, v Verifier, client string) 
 	}
 	h.giveBack(client)
 	return err == nil, err
+}
+
+// turn waits for a place in the pool. It fails with UNAVAILABLE when ctx ends first.
+func (h *Hasher) turn(ctx context.Context) error {
+	if ctx.Err() == nil {
+		select {
+		case h.pool <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+		}
+	}
+	return fault.UnavailableBecause(context.Cause(ctx))
 }
 
 // charge counts a failure before it is one, so that guesses made at the same time

@@ -1,6 +1,7 @@
 package credential_test
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,7 +41,7 @@ func newHasher(t testing.TB, mode credential.Mode, c *clock, current, previous s
 
 func mustHash(t testing.TB, h *credential.Hasher, s credential.Secret) credential.Verifier {
 	t.Helper()
-	v, err := h.Hash(s)
+	v, err := h.Hash(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,6 +233,32 @@ func TestWrongSecretsWithAKnownFingerprintUseUpNothing(t *testing.T) {
 	}
 	if ok, _ := verify(t, h, s, v); !ok {
 		t.Error("the right secret does not verify after a hundred wrong ones")
+	}
+}
+
+// Those who make many credentials at once queue, and no longer than their requests may.
+func TestAHashThatWouldComeTooLateIsNotMade(t *testing.T) {
+	h := newHasher(t, credential.Bcrypt, newClock(), newRoot, secret.Value{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var refused atomic.Int64
+	var all sync.WaitGroup
+	for range 64 {
+		all.Go(func() {
+			_, err := h.Hash(ctx, mustSecret(t))
+			cancel() // one has been made: the others come too late
+			if err == nil {
+				return
+			}
+			if f := fault.As(err); f == nil || f.Kind != fault.Unavailable || f.RetryAfter == 0 {
+				t.Errorf("Hash gave %v, want UNAVAILABLE", err)
+			}
+			refused.Add(1)
+		})
+	}
+	all.Wait()
+	if refused.Load() == 0 {
+		t.Error("every hash was made, however late")
 	}
 }
 

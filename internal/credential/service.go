@@ -46,7 +46,7 @@ func (s *Service) Create(ctx context.Context, by policy.Caller, organization, ag
 	if err := s.allowed(ctx, by, organization, agentID); err != nil {
 		return Issued{}, err
 	}
-	issued, err := s.minter.Mint(organization, agentID, r.Label, r.ExpiresAt)
+	issued, err := s.minter.Mint(ctx, organization, agentID, r.Label, r.ExpiresAt)
 	if err != nil {
 		return Issued{}, err
 	}
@@ -73,7 +73,7 @@ func (s *Service) Rotate(ctx context.Context, by policy.Caller, organization, ag
 	if r.Label == "" {
 		r.Label = old.Label
 	}
-	issued, err := s.minter.Mint(organization, agentID, r.Label, r.ExpiresAt)
+	issued, err := s.minter.Mint(ctx, organization, agentID, r.Label, r.ExpiresAt)
 	if err != nil {
 		return Issued{}, err
 	}
