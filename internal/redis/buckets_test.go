@@ -145,6 +145,34 @@ func TestAFrozenRedisIsGivenUp(t *testing.T) {
 	}
 }
 
+// A Redis that answers and does not do its work is not well (R7).
+func TestARedisThatTakesNoWritesOrScriptsIsNotSaidToWork(t *testing.T) {
+	for ill, well := range map[string]string{
+		"REPLICAOF 127.0.0.1 1":              "REPLICAOF NO ONE",
+		"CONFIG SET min-replicas-to-write 1": "CONFIG SET min-replicas-to-write 0",
+		"CONFIG SET maxmemory 1":             "CONFIG SET maxmemory 0",
+		"ACL SETUSER default -evalsha -eval": "ACL SETUSER default +evalsha +eval",
+	} {
+		server := redistest.Start(t)
+		client := open(t, server, &clock{})
+		if err := client.Ping(t.Context()); err != nil {
+			t.Errorf("before %s: %v", ill, err)
+		}
+		if answer, err := server.Do(ill); err != nil || answer != "+OK" {
+			t.Fatalf("%s: %s, %v", ill, answer, err)
+		}
+		if err := client.Ping(t.Context()); err == nil {
+			t.Errorf("%s: it is said to work", ill)
+		}
+		if answer, err := server.Do(well); err != nil || answer != "+OK" {
+			t.Fatalf("%s: %s, %v", well, answer, err)
+		}
+		if err := client.Ping(t.Context()); err != nil {
+			t.Errorf("after %s: %v", well, err)
+		}
+	}
+}
+
 func TestOpeningDoesNotNeedRedis(t *testing.T) {
 	server := redistest.Start(t)
 	server.Kill()

@@ -131,10 +131,11 @@ func (c *Client) Close() {
 	}
 }
 
-// Ping asks whether Redis answers.
+// Ping asks whether Redis does what it is there for: one that answers but takes no
+// writes, or runs no script for this user, is of no more use than one that is away.
 func (c *Client) Ping(ctx context.Context) error {
 	_, err := c.within(ctx, probePatience, func(ctx context.Context, r rueidis.Client) rueidis.RedisResult {
-		return r.Do(ctx, r.B().Ping().Build())
+		return rueidis.NewLuaScript(take).Exec(ctx, r, []string{bucketPrefix + "probe"}, []string{"1000000"})
 	})
 	return err
 }
