@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,6 +114,25 @@ func (c *Client) connected(ctx context.Context) (rueidis.Client, error) {
 	}
 }
 
+// leave ends the connection to a server that has become a replica, and may stay one:
+// who asks next finds out where the master is now.
+func (c *Client) leave(r rueidis.Client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn == nil {
+		return
+	}
+	select {
+	case <-c.conn.done:
+	default:
+		return // another one is being made already
+	}
+	if c.conn.client == r {
+		c.conn = nil
+		r.Close()
+	}
+}
+
 // Close ends the connection.
 func (c *Client) Close() {
 	c.mu.Lock()
@@ -177,6 +197,9 @@ func (c *Client) within(ctx context.Context, patience time.Duration, do command)
 		}
 		result := do(ctx, r)
 		if err := result.Error(); err != nil {
+			if replied, ok := rueidis.IsRedisErr(err); ok && strings.Contains(replied.Error(), "READONLY") {
+				c.leave(r)
+			}
 			failure <- err
 			return
 		}

@@ -3,7 +3,10 @@ package redis_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -181,4 +184,63 @@ func TestTheMasterThatSentinelsChooseIsFollowed(t *testing.T) {
 		t.Errorf("the budget is not kept by the new master: %s, %v", answer, err)
 	}
 	told(t, a, b)
+}
+
+// What a name stands for may change without a connection being lost: the server that
+// was the master answers on, as a replica.
+func TestAMasterThatBecameAReplicaIsLeft(t *testing.T) {
+	old, now := redistest.Start(t), &clock{}
+	next := redistest.Start(t)
+	var target atomic.Value
+	target.Store(old.Address())
+	client := at(t, "redis://"+forward(t, &target), now)
+	local := &counting{Buckets: limit.New(10, 100, now.now)}
+	b := redis.NewBuckets(client, "client", 10, local)
+	if !b.Take(t.Context(), "x", 0).Allowed || local.asked != 0 {
+		t.Fatal("Redis did not decide while it was there")
+	}
+	if answer, err := old.Do("REPLICAOF " + strings.Replace(next.Address(), ":", " ", 1)); err != nil || answer != "+OK" {
+		t.Fatalf("%q, %v", answer, err)
+	}
+	target.Store(next.Address())
+	b.Take(t.Context(), "x", 0)
+	if local.asked != 1 {
+		t.Error("a replica decided")
+	}
+	now.advance(2 * time.Second)
+	b.Take(t.Context(), "y", 0)
+	if answer, err := next.Do("EXISTS agentidp:limit:client:y"); err != nil || answer != ":1" || local.asked != 1 {
+		t.Errorf("the new master does not decide: %s, %v", answer, err)
+	}
+	told(t, client, client)
+}
+
+// forward listens on an address that stands for the target, for each connection anew.
+func forward(t *testing.T, target *atomic.Value) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", target.Load().(string))
+			if err != nil {
+				_ = in.Close()
+				continue
+			}
+			for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
+				go func() {
+					_, _ = io.Copy(way[0], way[1])
+					_, _ = way[0].Close(), way[1].Close()
+				}()
+			}
+		}
+	}()
+	return l.Addr().String()
 }
