@@ -37,9 +37,13 @@ type object struct {
 // readObject reads a body that must be one JSON object. With optional, an empty
 // body is an empty object.
 func readObject(w http.ResponseWriter, r *http.Request, optional bool, mediaTypes ...string) (*object, error) {
+	tooLarge := fault.New(fault.TooLarge, fault.CodePayloadTooLarge, "the body must be at most 64 KiB")
+	if r.ContentLength > maxBody {
+		return nil, tooLarge // before it is sent, where the client waits to be told (RFC 9110 §10.1.1)
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, fault.New(fault.TooLarge, fault.CodePayloadTooLarge, "the body must be at most 64 KiB")
+	if _, is := errors.AsType[*http.MaxBytesError](err); is {
+		return nil, tooLarge
 	}
 	if err != nil {
 		return nil, fault.InvalidField("body", "json", "the body could not be read")

@@ -31,9 +31,13 @@ func readForm(w http.ResponseWriter, r *http.Request) (form, error) {
 	if err != nil || mediaType != "application/x-www-form-urlencoded" {
 		return form{}, fault.New(fault.UnsupportedMedia, fault.CodeUnsupportedMedia, "Content-Type must be application/x-www-form-urlencoded")
 	}
+	tooLarge := fault.New(fault.TooLarge, fault.CodePayloadTooLarge, "the body must be at most 16 KiB")
+	if r.ContentLength > maxBody {
+		return form{}, tooLarge // before it is sent, where the client waits to be told (RFC 9110 §10.1.1)
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok && tooLarge != nil {
-		return form{}, fault.New(fault.TooLarge, fault.CodePayloadTooLarge, "the body must be at most 16 KiB")
+	if _, is := errors.AsType[*http.MaxBytesError](err); is {
+		return form{}, tooLarge
 	}
 	if err != nil {
 		return form{}, invalidRequest("the body could not be read")
