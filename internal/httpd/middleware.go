@@ -95,13 +95,22 @@ func (cfg Config) source(r *http.Request) netip.Addr {
 		if !cfg.trusted(addr) {
 			break
 		}
-		next, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil {
+		next, ok := parseHop(strings.TrimSpace(hop))
+		if !ok {
 			break
 		}
 		addr = next.Unmap().WithZone("")
 	}
 	return addr
+}
+
+// parseHop reads an address as proxies write it, some with the port.
+func parseHop(hop string) (netip.Addr, bool) {
+	if addr, err := netip.ParseAddr(hop); err == nil {
+		return addr, true
+	}
+	with, err := netip.ParseAddrPort(hop)
+	return with.Addr(), err == nil
 }
 
 func (cfg Config) trusted(addr netip.Addr) bool {

@@ -40,6 +40,9 @@ func TestTheSourceIsTheLastAddressThatIsNoTrustedProxy(t *testing.T) {
 		"IPv4 in IPv6 as a hop":               {"10.0.0.1:5", []string{"::ffff:203.0.113.9"}, "203.0.113.9"},
 		"a proxy written as IPv4 in IPv6":     {"10.0.0.1:5", []string{"203.0.113.9, ::ffff:10.0.0.2"}, "203.0.113.9"},
 		"a zone, which must not name buckets": {"10.0.0.1:5", []string{"fe80::1%evil"}, "fe80::1"},
+		"a port, as some proxies write it":    {"10.0.0.1:5", []string{"203.0.113.9:4711, 10.0.0.2:443"}, "203.0.113.9"},
+		"a port of IPv6":                      {"10.0.0.1:5", []string{"[2001:db8::7]:4711"}, "2001:db8::7"},
+		"a port that is none":                 {"10.0.0.1:5", []string{"203.0.113.9:70000"}, "10.0.0.1"},
 		"no address at all":                   {"@", []string{"203.0.113.9"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
