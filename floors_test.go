@@ -24,7 +24,7 @@ func floor(path string) (height int, edge bool) {
 	switch first, _, _ := strings.Cut(strings.TrimPrefix(path, "internal/"), "/"); {
 	case strings.HasPrefix(path, "cmd/"):
 		return 6, false
-	case path == "internal/app/apptest" || path == "internal/pgtest" || path == "internal/redistest": // for tests alone
+	case path == "internal/app/apptest" || path == "internal/pgtest" || path == "internal/redistest" || path == "internal/porttest": // for tests alone
 		return 6, false
 	case path == "internal/app" || path == "internal/config":
 		return 5, false

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver
+
+	"git.sentryagent.ai/sentryagent-idp/internal/porttest"
 )
 
 // patience bounds the start; it is reached only when something hangs.
@@ -72,7 +73,7 @@ func (s *Server) Command(name string, args ...string) *exec.Cmd {
 // Run starts the server of a folder that is there, on a free port unless it had one.
 func (s *Server) Run(settings ...string) error {
 	if s.Port == 0 {
-		port, err := freePort()
+		port, err := porttest.Free()
 		if err != nil {
 			return err
 		}
@@ -222,17 +223,4 @@ func lesser() *syscall.Credential {
 		}
 	}
 	return nil
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a port to have
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = l.Close() }()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(port)
 }

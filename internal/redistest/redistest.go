@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/porttest"
 )
 
 // patience bounds the start; it is reached only when something hangs.
@@ -46,12 +48,11 @@ func start(t testing.TB, port int, args []string) *Server {
 
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a port to have
+	port, err := porttest.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port //nolint:errcheck // a TCP listener's
+	return port
 }
 
 // Run starts the server, again after Kill. It remembers nothing of before.

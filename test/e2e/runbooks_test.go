@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -22,6 +21,7 @@ import (
 	"time"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/pgtest"
+	"git.sentryagent.ai/sentryagent-idp/internal/porttest"
 )
 
 // runbookEnv is what every server of these tests is started with.
@@ -73,16 +73,11 @@ func refuses(t *testing.T, name string, env []string, says string, args ...strin
 // freePort gives a port that nobody listens on.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := porttest.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return strconv.Itoa(port)
 }
 
 // at is a server that a script started.
