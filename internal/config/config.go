@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -206,6 +207,24 @@ func (c *Config) Embedded() (path string, ok bool) {
 	return strings.CutPrefix(c.DatabaseURL.Reveal(), "sqlite:")
 }
 
+// here reports whether all hosts of a URL are this machine.
+func here(address string) bool {
+	_, rest, _ := strings.Cut(address, "://")
+	if end := strings.IndexAny(rest, "/?"); end >= 0 {
+		rest = rest[:end]
+	}
+	for host := range strings.SplitSeq(rest[strings.LastIndex(rest, "@")+1:], ",") {
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		if host != "" && host != "localhost" && (err != nil || !addr.IsLoopback()) {
+			return false
+		}
+	}
+	return true
+}
+
 // Warnings says what of the present configuration is not fit for production.
 func (c *Config) Warnings() []string {
 	var all []string
@@ -219,6 +238,10 @@ func (c *Config) Warnings() []string {
 	warn(c.TLSCertFile == "" && len(c.TrustedProxies) == 0, "no TLS here and no trusted proxy before: secrets and tokens travel in the clear")
 	warn(!c.RateLimits, "RATE_LIMIT is off: nothing slows an attacker down")
 	_, embedded := c.Embedded()
+	database, shared := c.DatabaseURL.Reveal(), c.RedisURL.Reveal()
+	warn(!embedded && !here(database) && !strings.Contains(database, "sslmode=verify-"),
+		"DATABASE_URL does not say sslmode=verify-full: PostgreSQL may be reached in the clear, or be somebody else")
+	warn(shared != "" && !here(shared) && !strings.HasPrefix(shared, "rediss"), "REDIS_URL is not a rediss:// one: Redis is reached in the clear")
 	warn(embedded, "embedded storage serves one node, and is gone with its disk: back it up")
 	return all
 }
