@@ -35,7 +35,7 @@ type Server struct {
 func Start(t testing.TB, options ...string) *Server {
 	t.Helper()
 	port := freePort(t)
-	return start(t, port, append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"}, options...))
+	return start(t, port, append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir()}, options...))
 }
 
 func start(t testing.TB, port int, args []string) *Server {
