@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -25,8 +26,12 @@ func TestManyMigrateAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	db := raw(t, url)
-	if n := one[int](t, db, "SELECT count(*) - count(DISTINCT version_id) FROM goose_db_version"); n != 0 {
-		t.Errorf("%d migrations are noted twice", n)
+	files, err := filepath.Glob("migrations/*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := one[int](t, db, "SELECT count(*) FROM goose_db_version WHERE version_id > 0"); n != len(files) {
+		t.Errorf("%d migrations are noted, want each of %d once", n, len(files))
 	}
 	if n := one[int](t, db, "SELECT count(*) FROM organizations"); n != 1 {
 		t.Errorf("%d organizations are there, want the operator's alone", n)

@@ -146,6 +146,7 @@ func TestTheLesserRoleCannotChangeTheRecord(t *testing.T) {
 	refused(t, db, "CREATE TABLE public.mine (n bigint)")
 	refused(t, db, "DELETE FROM agents")
 	refused(t, db, "DELETE FROM credentials")
+	refused(t, db, "DELETE FROM audit_streams")
 	refused(t, db, "TRUNCATE revoked_tokens")
 	refused(t, db, "UPDATE goose_db_version SET version_id = 0")
 }

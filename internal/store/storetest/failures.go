@@ -69,6 +69,8 @@ func (b *bench) wantUnavailable(ctx context.Context, a agent.Agent, c credential
 		"RevokeToken":       func() error { return s.RevokeToken(ctx, uuid.New(), e.Time, e) },
 		"TokenRevoked":      func() error { _, err := s.TokenRevoked(ctx, uuid.New()); return err },
 		"ForgetRevocations": func() error { _, err := s.ForgetRevocations(ctx, e.Time); return err },
+		"Position":          func() error { _, err := s.Position(ctx, "file"); return err },
+		"Advance":           func() error { return s.Advance(ctx, "file", 0, 1) },
 		"SigningKeys":       func() error { _, err := s.SigningKeys(ctx); return err },
 		"ResealSigningKey":  func() error { return s.ResealSigningKey(ctx, "k1", []byte("x")) },
 		"UpdateAgent": func() error {

@@ -53,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"Keys", keyTests()},
 		{"Tree", treeTests()},
 		{"Entries", entryTests()},
+		{"Streams", streamTests()},
 		{"Concurrency", concurrencyTests()},
 		{"Failures", failureTests()},
 	} {
