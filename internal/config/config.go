@@ -18,6 +18,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/keys"
 	"git.sentryagent.ai/sentryagent-idp/internal/secret"
+	"git.sentryagent.ai/sentryagent-idp/internal/stream"
 )
 
 // Config is every setting, read and checked.
@@ -50,6 +51,8 @@ type Config struct {
 	LogLevel           slog.Level
 	ShutdownDelay      time.Duration
 	ShutdownTimeout    time.Duration
+	// Streams says where the record is sent on to.
+	Streams stream.Settings
 }
 
 // Sources is where settings come from.
@@ -166,6 +169,7 @@ func (c *Config) check() []error {
 			wrong = append(wrong, errors.New(text))
 		}
 	}
+	wrong = append(wrong, c.Streams.Check()...)
 	refuse(c.TokenTTL > c.MaxTokenTTL, "TOKEN_TTL: must not be longer than TOKEN_TTL_MAX")
 	refuse((c.TLSCertFile == "") != (c.TLSKeyFile == ""), "TLS_CERT_FILE and TLS_KEY_FILE: set both or none")
 	if !c.RootSecret.IsZero() {

@@ -11,6 +11,7 @@ import (
 
 	"git.sentryagent.ai/sentryagent-idp/internal/config"
 	"git.sentryagent.ai/sentryagent-idp/internal/secret"
+	"git.sentryagent.ai/sentryagent-idp/internal/stream"
 )
 
 // good is a root secret that nothing is wrong with.
@@ -65,7 +66,7 @@ func TestTheDefaultsAreWhatTheTableSays(t *testing.T) {
 	c := mustLoad(t)
 	want := &config.Config{
 		Host: "127.0.0.1", Port: 3000, DataDir: "./agentidp-data", DatabaseURL: secret.New("sqlite:agentidp-data/agentidp.db"), SecretHasher: "bcrypt",
-		Alg: "ES256", TokenTTL: time.Hour, MaxTokenTTL: 24 * time.Hour, AuditRetentionDays: 90, RateLimits: true, SourceLimit: 6000,
+		Alg: "ES256", TokenTTL: time.Hour, MaxTokenTTL: 24 * time.Hour, AuditRetentionDays: 90, Streams: stream.Settings{Format: "ndjson"}, RateLimits: true, SourceLimit: 6000,
 		ClientLimit: 600, CacheEntries: 100_000, LogLevel: slog.LevelInfo, ShutdownTimeout: 10 * time.Second,
 	}
 	if got, want := fmt.Sprintf("%+v", c), fmt.Sprintf("%+v", want); got != want {
@@ -76,14 +77,17 @@ func TestTheDefaultsAreWhatTheTableSays(t *testing.T) {
 func TestEverySettingIsRead(t *testing.T) {
 	c := mustLoad(t, production(
 		"HOST=10.1.2.3", "PORT=8443", "DATA_DIR=/data", "DATABASE_URL=sqlite:/db", "REDIS_URL=rediss://:p@h", "JWT_SECRET_PREVIOUS="+good+"!", "JWT_ALG=EdDSA",
-		"SECRET_HASHER=hmac", "TOKEN_TTL=15m", "TOKEN_TTL_MAX=2h", "AUDIT_RETENTION_DAYS=7", "RATE_LIMIT=off", "RATE_LIMIT_SOURCE=1",
+		"SECRET_HASHER=hmac", "TOKEN_TTL=15m", "TOKEN_TTL_MAX=2h", "AUDIT_RETENTION_DAYS=7", "RATE_LIMIT=off",
+		"AUDIT_STREAM_FILE=/f", "AUDIT_STREAM_SYSLOG=tls://h:6514", "AUDIT_STREAM_SYSLOG_CA_FILE=a", "AUDIT_STREAM_SYSLOG_CERT_FILE=b", "AUDIT_STREAM_SYSLOG_KEY_FILE=k",
+		"AUDIT_STREAM_WEBHOOK=https://h/p", "AUDIT_STREAM_WEBHOOK_SECRET="+good, "AUDIT_STREAM_FORMAT=ocsf", "RATE_LIMIT_SOURCE=1",
 		"RATE_LIMIT_CLIENT=2", "CACHE_ENTRIES=300", "CORS_ORIGINS=https://a.example, http://localhost:5173", "TLS_CERT_FILE=c", "TLS_KEY_FILE=k",
 		"TRUSTED_PROXIES=10.0.0.0/8,192.0.2.1,fd00::/8", "LOG_LEVEL=debug", "SHUTDOWN_DELAY=5s", "SHUTDOWN_TIMEOUT=1m",
 	)...)
 	want := "&{Production:true Host:10.1.2.3 Port:8443 DataDir:/data DatabaseURL:[hidden] DatabaseRole: RedisURL:[hidden] RootSecret:[hidden] RootSecretPrevious:[hidden] " +
 		"SecretHasher:hmac Issuer:https://idp.example.com Alg:EdDSA TokenTTL:15m0s MaxTokenTTL:2h0m0s AuditRetentionDays:7 RateLimits:false " +
 		"SourceLimit:1 ClientLimit:2 CacheEntries:300 CORSOrigins:[https://a.example http://localhost:5173] TLSCertFile:c TLSKeyFile:k " +
-		"TrustedProxies:[10.0.0.0/8 192.0.2.1/32 fd00::/8] LogLevel:DEBUG ShutdownDelay:5s ShutdownTimeout:1m0s}"
+		"TrustedProxies:[10.0.0.0/8 192.0.2.1/32 fd00::/8] LogLevel:DEBUG ShutdownDelay:5s ShutdownTimeout:1m0s " +
+		"Streams:{File:/f Syslog:tls://h:6514 SyslogCAFile:a SyslogCertFile:b SyslogKeyFile:k Webhook:https://h/p WebhookSecret:[hidden] Format:ocsf}}"
 	if got := fmt.Sprintf("%+v", c); got != want {
 		t.Errorf("read\n%s, want\n%s", got, want)
 	}
@@ -128,30 +132,37 @@ func TestABadValueIsRefusedWithTheSettingAndTheRule(t *testing.T) {
 		rule string
 		bad  []string
 	}{
-		"APP_ENV":              {"must be development or production", []string{"prod", "Production", "test"}},
-		"PORT":                 {"must be a whole number from 0 to 65535", []string{"-1", "65536", "http", "80.5"}},
-		"DATABASE_ROLE":        {"must be at most 63", []string{"Robert'); DROP TABLE agents", strings.Repeat("a", 64)}},
-		"DATABASE_URL":         {"must be sqlite:PATH or postgres://", []string{"sqlite:", "mysql://u:SECRETMARKER@h/db", "/db"}},
-		"REDIS_URL":            {"must be redis://", []string{"redis://", "localhost", "http://u:SECRETMARKER@h", "redis+other://u:SECRETMARKER@h", "+cluster://h"}},
-		"JWT_SECRET":           {"must have at least 32 bytes", []string{"SECRETMARKER", strings.Repeat("ab", 15) + "a"}},
-		"JWT_SECRET_PREVIOUS":  {"must have at least 32 bytes", []string{"SECRETMARKER"}},
-		"JWT_ISSUER":           {"must", []string{"idp", "ftp://idp", "https://", "https://idp/", "https://idp?a", "https://idp#a", "https://u:p@idp", "://"}},
-		"JWT_ALG":              {"must be ES256 or EdDSA or RS256", []string{"none", "HS256", "es256"}},
-		"SECRET_HASHER":        {"must be bcrypt or hmac", []string{"md5"}},
-		"TOKEN_TTL":            {"must be a duration from 1m0s to 24h0m0s", []string{"59s", "25h", "60", "-1h", "soon"}},
-		"TOKEN_TTL_MAX":        {"must be a duration from 1m0s to 24h0m0s", []string{"0", "25h"}},
-		"AUDIT_RETENTION_DAYS": {"must be a whole number from 1 to 36500", []string{"0", "36501", "90d"}},
-		"RATE_LIMIT":           {"must be on or off", []string{"false", "0", "OFF"}},
-		"RATE_LIMIT_SOURCE":    {"must be a whole number from 1 to", []string{"0", "-1", "100000001"}},
-		"RATE_LIMIT_CLIENT":    {"must be a whole number from 1 to", []string{"0", "many"}},
-		"CACHE_ENTRIES":        {"must be a whole number from 100 to", []string{"99", "1e5"}},
-		"CORS_ORIGINS":         {"is not an origin", []string{"*", "example.com", "https://a/", "https://a.example,https://b.example/path"}},
-		"TRUSTED_PROXIES":      {"is neither a network nor an address", []string{"proxy", "10.0.0.0/33", "10.0.0.1,*"}},
-		"LOG_LEVEL":            {"must be debug, info, warn or error", []string{"verbose", "5"}},
-		"SHUTDOWN_DELAY":       {"must be a duration from 0s to 1m0s", []string{"61s", "-1s", "5"}},
-		"SHUTDOWN_TIMEOUT":     {"must be a duration from 0s to 10m0s", []string{"11m", "-1s"}},
+		"APP_ENV":                     {"must be development or production", []string{"prod", "Production", "test"}},
+		"PORT":                        {"must be a whole number from 0 to 65535", []string{"-1", "65536", "http", "80.5"}},
+		"DATABASE_ROLE":               {"must be at most 63", []string{"Robert'); DROP TABLE agents", strings.Repeat("a", 64)}},
+		"DATABASE_URL":                {"must be sqlite:PATH or postgres://", []string{"sqlite:", "mysql://u:SECRETMARKER@h/db", "/db"}},
+		"REDIS_URL":                   {"must be redis://", []string{"redis://", "localhost", "http://u:SECRETMARKER@h", "redis+other://u:SECRETMARKER@h", "+cluster://h"}},
+		"JWT_SECRET":                  {"must have at least 32 bytes", []string{"SECRETMARKER", strings.Repeat("ab", 15) + "a"}},
+		"JWT_SECRET_PREVIOUS":         {"must have at least 32 bytes", []string{"SECRETMARKER"}},
+		"JWT_ISSUER":                  {"must", []string{"idp", "ftp://idp", "https://", "https://idp/", "https://idp?a", "https://idp#a", "https://u:p@idp", "://"}},
+		"JWT_ALG":                     {"must be ES256 or EdDSA or RS256", []string{"none", "HS256", "es256"}},
+		"SECRET_HASHER":               {"must be bcrypt or hmac", []string{"md5"}},
+		"TOKEN_TTL":                   {"must be a duration from 1m0s to 24h0m0s", []string{"59s", "25h", "60", "-1h", "soon"}},
+		"TOKEN_TTL_MAX":               {"must be a duration from 1m0s to 24h0m0s", []string{"0", "25h"}},
+		"AUDIT_RETENTION_DAYS":        {"must be a whole number from 1 to 36500", []string{"0", "36501", "90d"}},
+		"AUDIT_STREAM_SYSLOG":         {"must be tls://HOST:PORT", []string{"logs:6514", "tls://logs", "tcp://logs:514", "udp://127.0.0.1:514", "tls://u:p@logs:6514", "tls://logs:6514/x"}},
+		"AUDIT_STREAM_WEBHOOK":        {"must", []string{"siem", "http://siem.example.com", "ftp://h/p", "https://u:SECRETMARKER@h/p", "https://h/p#a", "https://"}},
+		"AUDIT_STREAM_WEBHOOK_SECRET": {"must", []string{"SECRETMARKER", "whsec_SECRETMARKER", "whsec_" + good + "!", good + " " + good + " " + good, good + " SECRETMARKER"}},
+		"AUDIT_STREAM_FORMAT":         {"must be ndjson or ocsf", []string{"csv", "NDJSON"}},
+		"RATE_LIMIT":                  {"must be on or off", []string{"false", "0", "OFF"}},
+		"RATE_LIMIT_SOURCE":           {"must be a whole number from 1 to", []string{"0", "-1", "100000001"}},
+		"RATE_LIMIT_CLIENT":           {"must be a whole number from 1 to", []string{"0", "many"}},
+		"CACHE_ENTRIES":               {"must be a whole number from 100 to", []string{"99", "1e5"}},
+		"CORS_ORIGINS":                {"is not an origin", []string{"*", "example.com", "https://a/", "https://a.example,https://b.example/path"}},
+		"TRUSTED_PROXIES":             {"is neither a network nor an address", []string{"proxy", "10.0.0.0/33", "10.0.0.1,*"}},
+		"LOG_LEVEL":                   {"must be debug, info, warn or error", []string{"verbose", "5"}},
+		"SHUTDOWN_DELAY":              {"must be a duration from 0s to 1m0s", []string{"61s", "-1s", "5"}},
+		"SHUTDOWN_TIMEOUT":            {"must be a duration from 0s to 10m0s", []string{"11m", "-1s"}},
 	}
-	free := map[string]bool{"HOST": true, "DATA_DIR": true, "TLS_CERT_FILE": true, "TLS_KEY_FILE": true} // only opening them tells
+	free := map[string]bool{
+		"HOST": true, "DATA_DIR": true, "TLS_CERT_FILE": true, "TLS_KEY_FILE": true,
+		"AUDIT_STREAM_FILE": true, "AUDIT_STREAM_SYSLOG_CA_FILE": true, "AUDIT_STREAM_SYSLOG_CERT_FILE": true, "AUDIT_STREAM_SYSLOG_KEY_FILE": true,
+	} // only opening them tells
 	var all, says []string
 	for _, s := range config.Settings() {
 		c, ruled := rules[s.Name]
@@ -200,5 +211,12 @@ func TestSettingsThatDoNotGoTogetherAreRefused(t *testing.T) {
 		_, err := load(alone)
 		refused(t, err, "TLS_CERT_FILE and TLS_KEY_FILE: set both or none")
 	}
+	_, err = load("AUDIT_STREAM_WEBHOOK=https://siem.example.com")
+	refused(t, err, "AUDIT_STREAM_WEBHOOK_SECRET: is required")
+	for _, alone := range []string{"AUDIT_STREAM_SYSLOG_CERT_FILE=cert.pem", "AUDIT_STREAM_SYSLOG_KEY_FILE=key.pem"} {
+		_, err := load(alone)
+		refused(t, err, "AUDIT_STREAM_SYSLOG_CERT_FILE and AUDIT_STREAM_SYSLOG_KEY_FILE: set both or none")
+	}
+	mustLoad(t, "AUDIT_STREAM_SYSLOG=tcp://[::1]:514", "AUDIT_STREAM_WEBHOOK=http://localhost:8080/in", "AUDIT_STREAM_WEBHOOK_SECRET="+good)
 	mustLoad(t, "TOKEN_TTL=1h", "TOKEN_TTL_MAX=1h", "TLS_CERT_FILE=cert.pem", "TLS_KEY_FILE=key.pem")
 }

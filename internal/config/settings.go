@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
+	"git.sentryagent.ai/sentryagent-idp/internal/export"
 	"git.sentryagent.ai/sentryagent-idp/internal/keys"
 	"git.sentryagent.ai/sentryagent-idp/internal/secret"
 )
@@ -66,6 +67,14 @@ func Settings() []Setting {
 			return err
 		}},
 		{Name: "AUDIT_RETENTION_DAYS", Default: "90", Meaning: "days that audit events are meant to be kept", read: func(c *Config, s string) (err error) { c.AuditRetentionDays, err = number(s, 1, 36_500); return err }},
+		{Name: "AUDIT_STREAM_FILE", Meaning: "file that the record is appended to as it grows", read: func(c *Config, s string) error { c.Streams.File = s; return nil }},
+		{Name: "AUDIT_STREAM_SYSLOG", Meaning: "syslog server that the record is sent to: tls://HOST:PORT, or tcp://HOST:PORT on this machine", read: func(c *Config, s string) error { c.Streams.Syslog = s; return nil }},
+		{Name: "AUDIT_STREAM_SYSLOG_CA_FILE", DefaultNote: "the system's", Meaning: "authorities (PEM) that the syslog server's certificate is verified by", read: func(c *Config, s string) error { c.Streams.SyslogCAFile = s; return nil }},
+		{Name: "AUDIT_STREAM_SYSLOG_CERT_FILE", Meaning: "certificate (PEM) that the syslog server is shown", read: func(c *Config, s string) error { c.Streams.SyslogCertFile = s; return nil }},
+		{Name: "AUDIT_STREAM_SYSLOG_KEY_FILE", Meaning: "private key (PEM) of that certificate", read: func(c *Config, s string) error { c.Streams.SyslogKeyFile = s; return nil }},
+		{Name: "AUDIT_STREAM_WEBHOOK", Meaning: "URL that the record is posted to, https but on this machine", read: func(c *Config, s string) error { c.Streams.Webhook = s; return nil }},
+		{Name: "AUDIT_STREAM_WEBHOOK_SECRET", Meaning: "secret of at least 24 bytes that signs what is posted (Standard Webhooks); the new and the old, with a space between, while it is being changed", Secret: true, NoFlag: true, read: func(c *Config, s string) error { c.Streams.WebhookSecret = secret.New(s); return nil }},
+		{Name: "AUDIT_STREAM_FORMAT", Default: export.NDJSON, Meaning: "what the streams of the record carry: ndjson or ocsf", read: func(c *Config, s string) error { c.Streams.Format = s; return nil }},
 		{Name: "RATE_LIMIT", Default: "on", Meaning: "on, or off for measurements", read: func(c *Config, s string) error { c.RateLimits = s != "off"; return oneOf(s, "on", "off") }},
 		{Name: "RATE_LIMIT_SOURCE", Default: "6000", Meaning: "requests a minute from one address (IPv6: from one /64)", read: func(c *Config, s string) (err error) { c.SourceLimit, err = number(s, 1, 100_000_000); return err }},
 		{Name: "RATE_LIMIT_CLIENT", Default: "600", Meaning: "tokens a minute for one client", read: func(c *Config, s string) (err error) { c.ClientLimit, err = number(s, 1, 100_000_000); return err }},

@@ -254,7 +254,7 @@ func (r *Runner) failed(ctx context.Context, err error) time.Duration {
 		r.cfg.Logger.WarnContext(ctx, "delivering the record fails; it is tried again", "stream", r.cfg.Name, "position", r.position, "error", err)
 	}
 	pause := r.cfg.MostPause
-	if doublings := r.failures - 1; doublings < 32 {
+	if doublings := r.failures - 1; doublings < 16 {
 		pause = min(pause, r.cfg.LeastPause<<doublings)
 	}
 	pause -= rand.N(pause/2 + 1) //nolint:gosec // it spreads, it hides nothing

@@ -57,7 +57,9 @@ func (s Settings) Check() []error {
 	if s.Webhook != "" {
 		err := checkWebhook(s.Webhook)
 		refuse(err != nil, fmt.Sprintf("AUDIT_STREAM_WEBHOOK: %v", err))
-		_, err = signingKeys(s.WebhookSecret)
+	}
+	if s.Webhook != "" || !s.WebhookSecret.IsZero() {
+		_, err := signingKeys(s.WebhookSecret)
 		refuse(err != nil, fmt.Sprintf("AUDIT_STREAM_WEBHOOK_SECRET: %v", err))
 	}
 	refuse(s.Format != "" && s.Format != export.NDJSON && s.Format != export.OCSF, "AUDIT_STREAM_FORMAT: must be ndjson or ocsf")
