@@ -2,6 +2,9 @@ package export
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +93,10 @@ func mapping() map[audit.Action][2]int {
 }
 
 func TestEveryActionHasItsPlaceInOCSF(t *testing.T) {
+	document, err := os.ReadFile(filepath.Join("..", "..", "docs", "audit-export.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, action := range audit.Actions() {
 		if _, ok := mapping()[action]; !ok {
 			t.Errorf("%s has no place", action)
@@ -102,6 +109,9 @@ func TestEveryActionHasItsPlaceInOCSF(t *testing.T) {
 		w := ocsfOf(t, sample(action))
 		if got := [2]int{w.ClassUID, w.ActivityID}; got != want {
 			t.Errorf("%s is %v, want %v", action, got, want)
+		}
+		if row := fmt.Sprintf("| `%s` | %s (%d) | %d |", action, className(want[0]), want[0], want[1]); !strings.Contains(string(document), row) {
+			t.Errorf("docs/audit-export.md has no row %s", row)
 		}
 		if w.CategoryUID != w.ClassUID/1000 || w.TypeUID != w.ClassUID*100+w.ActivityID || w.ActivityName == "" {
 			t.Errorf("%s: category %d, type %d, activity %q", action, w.CategoryUID, w.TypeUID, w.ActivityName)

@@ -174,7 +174,7 @@ func TestAFileThatCannotBeOpenedIsAFailure(t *testing.T) {
 }
 
 func TestWhatIsNoEventStopsAStream(t *testing.T) {
-	bad := append(newRecord(1).entries, export.Entry{Sequence: 2, Body: []byte("{}")})
+	bad := []export.Entry{newRecord(1).entries[0], {Sequence: 2, Body: []byte("{}")}}
 	path := filepath.Join(t.TempDir(), "audit.ndjson")
 	if err := file(t, path).Deliver(t.Context(), bad); !errors.Is(err, export.ErrBody) || !strings.Contains(err.Error(), "event 2") {
 		t.Errorf("Deliver = %v, want ErrBody with the event", err)

@@ -147,7 +147,7 @@ const mostPatience = time.Hour
 func retryAfter(text string, now time.Time) time.Duration {
 	var d time.Duration
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		d = time.Duration(seconds) * time.Second //nolint:gosec // 31 bits
+		d = time.Duration(seconds) * time.Second
 	} else if at, err := http.ParseTime(text); err == nil {
 		d = at.Sub(now)
 	}

@@ -290,7 +290,7 @@ func TestAReceiverThatIsDownAndBackMissesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := &receiver{}
-	server := &http.Server{Handler: to} //nolint:gosec // of a test
+	server := &http.Server{Handler: to}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close() })
 	eventually(t, "everything", func() bool { return r.at("test") == 5 })
