@@ -99,6 +99,9 @@ type Status struct {
 // Behind is how many events are still to be delivered, at most.
 func (s Status) Behind() int64 { return max(0, s.Newest-s.Position) }
 
+// errCut says that events are gone which the stream has delivered.
+var errCut = errors.New("the record is shorter than it was")
+
 // NewRunner makes a runner; zero members of cfg get defaults.
 func NewRunner(cfg RunnerConfig) *Runner {
 	defaultTo(&cfg.Batch, 500)
@@ -182,9 +185,12 @@ func (r *Runner) step(ctx context.Context) (more bool, err error) {
 		return false, fmt.Errorf("reading the record: %w", err)
 	}
 	r.note(func(s *Status) { s.Leading, s.Position, s.Newest = true, r.position, newest })
+	if newest < r.position {
+		return false, fmt.Errorf("%w: it ends at %d, and %d was delivered", errCut, newest, r.position)
+	}
 	full := true
 	if len(r.batch) == 0 {
-		if newest <= r.position {
+		if newest == r.position {
 			return false, nil
 		}
 		if full, err = r.read(ctx); err != nil || len(r.batch) == 0 {

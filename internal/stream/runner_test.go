@@ -274,3 +274,17 @@ func TestAFailingSinkHoldsUpNobodyElse(t *testing.T) {
 		t.Error("the stuck one has moved")
 	}
 }
+
+// A log that was cut is not waited for in silence until it has grown again.
+func TestARecordThatWasCutIsAFailure(t *testing.T) {
+	r, sink := newRecord(5), &taker{}
+	s := start(t, r, stream.RunnerConfig{Sink: sink})
+	eventually(t, "everything", func() bool { return r.at("test") == 5 })
+	r.mu.Lock()
+	r.entries = r.entries[:3]
+	r.mu.Unlock()
+	eventually(t, "the failure", func() bool { return s.Status().Err != nil })
+	if text := s.Status().Err.Error(); !strings.Contains(text, "ends at 3, and 5 was delivered") || s.Status().Behind() != 0 {
+		t.Errorf("the failure is %s", text)
+	}
+}
