@@ -174,7 +174,9 @@ func (s *Service) Suspend(ctx context.Context, by policy.Caller, org, id uuid.UU
 }
 
 // Reactivate lets a suspended agent get tokens again; the old ones stay dead.
-// It fails as Suspend does.
+// It fails as Suspend does, and with INSUFFICIENT_SCOPE where the agent holds a
+// management scope that the caller lacks: else one compromised agent could bring
+// another back.
 func (s *Service) Reactivate(ctx context.Context, by policy.Caller, org, id uuid.UUID, reason string, ifRevision ...int64) (Agent, error) {
 	return s.moveTo(ctx, by, org, id, Active, audit.AgentReactivated, reason, ifRevision)
 }
@@ -198,6 +200,11 @@ func (s *Service) moveTo(ctx context.Context, by policy.Caller, org, id uuid.UUI
 		return Agent{}, err
 	}
 	return s.store.UpdateAgent(ctx, org, id, func(a *Agent) (audit.Event, error) {
+		if to == Active {
+			if err := by.MayGrant(a.Capabilities); err != nil {
+				return audit.Event{}, err
+			}
+		}
 		if err := a.at(ifRevision); err != nil {
 			return audit.Event{}, err
 		}
