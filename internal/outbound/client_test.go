@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,23 @@ import (
 
 	"git.sentryagent.ai/sentryagent-idp/internal/outbound"
 )
+
+// proxyHits counts what asked the proxy that the environment names.
+var proxyHits atomic.Int64
+
+// TestMain names a proxy before anything reads the environment, which the standard
+// library does once.
+func TestMain(m *testing.M) {
+	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { proxyHits.Add(1) }))
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
+		if err := os.Setenv(name, proxy.URL); err != nil {
+			panic(err)
+		}
+	}
+	code := m.Run()
+	proxy.Close()
+	os.Exit(code)
+}
 
 func get(t *testing.T, c *outbound.Client, address string) (*outbound.Response, error) {
 	t.Helper()
@@ -102,7 +120,9 @@ func TestAURLThatIsNotPlainIsRefused(t *testing.T) {
 func TestARedirectIsNotFollowed(t *testing.T) {
 	secret, reached := server(t, ok)
 	for _, target := range []string{secret.URL, "http://169.254.169.254/latest/meta-data/", "file:///etc/passwd"} {
-		s, _ := server(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target, http.StatusTemporaryRedirect) })
+		s, _ := server(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, target, http.StatusTemporaryRedirect)
+		})
 		resp, err := get(t, outbound.New(outbound.Config{Loopback: true}), s.URL)
 		if err != nil || resp.Status != http.StatusTemporaryRedirect {
 			t.Errorf("redirect to %s: %+v, %v", target, resp, err)
@@ -175,12 +195,9 @@ func TestOldTLSIsRefused(t *testing.T) {
 }
 
 func TestAProxyOfTheEnvironmentIsNotAsked(t *testing.T) {
-	proxy, hits := server(t, ok)
-	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"} {
-		t.Setenv(name, proxy.URL)
-	}
-	refused(t, outbound.New(outbound.Config{Resolver: dns(t, netip.MustParseAddr("10.0.0.1"))}), "https://somewhere.example/")
-	if hits.Load() != 0 {
+	c := outbound.New(outbound.Config{Loopback: true, Resolver: dns(t, netip.MustParseAddr("10.0.0.1"))})
+	refused(t, c, "https://somewhere.example/")
+	if proxyHits.Load() != 0 {
 		t.Error("the proxy was asked")
 	}
 }
