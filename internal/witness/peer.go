@@ -51,7 +51,13 @@ func newPeer(w Witness, client *outbound.Client) (*peer, error) {
 }
 
 // ownFailure is a failure of the log itself, which is not held against a witness.
-type ownFailure struct{ error }
+type ownFailure struct{ cause error }
+
+// Error is that of the cause.
+func (f *ownFailure) Error() string { return f.cause.Error() }
+
+// Unwrap gives the cause.
+func (f *ownFailure) Unwrap() error { return f.cause }
 
 // sign gives a verified signature line.
 func (p *peer) sign(ctx context.Context, q question, now func() time.Time) (string, error) {
