@@ -25,7 +25,7 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "agentidp:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 
@@ -67,7 +67,7 @@ To run it for real:
 			c.flags[name] = root.PersistentFlags().String(flagName(name), "", s.Meaning)
 		}
 	}
-	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.backup(), c.health(), configCommand(), versionCommand())
+	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.audit(), c.backup(), c.health(), configCommand(), versionCommand())
 	return root
 }
 
