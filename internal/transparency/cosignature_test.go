@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,7 +94,7 @@ func TestAChangedCosignatureIsRefused(t *testing.T) {
 			t.Errorf("a signature with another byte %d is taken", i)
 		}
 	}
-	for name, wrong := range map[string][]byte{"no": {}, "a cut": sig[:len(sig)-1], "a longer": append(sig[:len(sig):len(sig)], 0), "an untimed": sig[8:]} {
+	for name, wrong := range map[string][]byte{"no": {}, "a cut": sig[:len(sig)-1], "a longer": append(slices.Clip(sig), 0), "an untimed": sig[8:]} {
 		if v.Verify([]byte(body), wrong) {
 			t.Errorf("%s signature is taken", name)
 		}

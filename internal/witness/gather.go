@@ -154,7 +154,7 @@ func (g *Gatherer) ask(ctx context.Context, q question) []reply {
 		}
 		if signatures++; signatures == g.Quorum {
 			late := time.AfterFunc(g.Linger, cancel)
-			defer late.Stop() //nolint:gocritic // this happens once
+			defer late.Stop()
 		}
 	}
 	return replies

@@ -195,11 +195,12 @@ func unopened(err error) int {
 
 // asNote writes a note with the signatures that were verified, and no others.
 func asNote(n *note.Note) string {
-	text := n.Text + "\n"
+	var text strings.Builder
+	text.WriteString(n.Text + "\n")
 	for _, s := range n.Sigs {
-		text += signatureLine(s)
+		text.WriteString(signatureLine(s))
 	}
-	return text
+	return text.String()
 }
 
 func signatureLine(s note.Signature) string { return "— " + s.Name + " " + s.Base64 + "\n" }

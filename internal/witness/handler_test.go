@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -138,7 +139,7 @@ func (w *aWitness) cosigns(old int64, proof tlog.TreeProof, checkpoint []byte) {
 	if status != http.StatusOK {
 		w.t.Fatalf("%d %s", status, answer)
 	}
-	n, err := note.Open(append(checkpoint[:len(checkpoint):len(checkpoint)], answer...), note.VerifierList(w.key))
+	n, err := note.Open(append(slices.Clip(checkpoint), answer...), note.VerifierList(w.key))
 	if err != nil || len(n.Sigs) != 1 {
 		w.t.Errorf("the answer %q: %v", answer, err)
 	}
@@ -185,7 +186,7 @@ func TestALogThatGrowsIsCosigned(t *testing.T) {
 	if err := json.Unmarshal([]byte(lines[4]), &line); err != nil {
 		t.Fatal(err)
 	}
-	if line.Level != "INFO" || line.Method != "POST" || line.Path != "/add-checkpoint" || line.Status != 200 || line.Log != "log.example/audit" || line.Old != 5 || line.Size != 1005 {
+	if line.Level != "INFO" || line.Method != http.MethodPost || line.Path != "/add-checkpoint" || line.Status != 200 || line.Log != "log.example/audit" || line.Old != 5 || line.Size != 1005 {
 		t.Errorf("the log line: %+v", line)
 	}
 }
@@ -315,7 +316,9 @@ func TestACrashBeforeTheAnswerLosesNothing(t *testing.T) {
 	fork := l.fork(5)
 	fork.grow(5, "forged")
 	dead := newWitness(t, "w", "", func() time.Time { panic(http.ErrAbortHandler) }, l)
-	if resp, err := http.Post(dead.url+"/add-checkpoint", "text/plain", strings.NewReader(bodyOf(0, nil, l.signed(10)))); err == nil {
+	resp, err := http.Post(dead.url+"/add-checkpoint", "text/plain", strings.NewReader(bodyOf(0, nil, l.signed(10))))
+	if err == nil {
+		_ = resp.Body.Close()
 		t.Fatalf("it answered %s", resp.Status)
 	}
 	dead.stop()

@@ -123,12 +123,13 @@ func (q question) known(resp *outbound.Response, old int64) (int64, error) {
 		return 0, fmt.Errorf("it answered 409 without a size: %q", firstLine(resp.Body))
 	case known > q.checkpoint.Size:
 		return 0, fmt.Errorf("%w: it cosigned a tree of %d leaves, ours has %d", ErrCut, known, q.checkpoint.Size)
-	case known == old && known == q.checkpoint.Size:
+	case known != old:
+		return known, nil
+	case known == q.checkpoint.Size:
 		return 0, fmt.Errorf("%w: it knows another tree of %d leaves", ErrForked, known)
-	case known == old:
+	default:
 		return 0, fmt.Errorf("it answered 409 to the size %d that it knows", known)
 	}
-	return known, nil
 }
 
 // post sends the checkpoint with a proof from the old size.

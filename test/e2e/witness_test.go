@@ -89,11 +89,11 @@ func proof(m int, leaves [][]byte, whole bool) [][]byte {
 		}
 		return [][]byte{root(leaves)}
 	}
-	if k := split(len(leaves)); m > k {
+	k := split(len(leaves))
+	if m > k {
 		return append(proof(m-k, leaves[k:], false), root(leaves[:k]))
-	} else {
-		return append(proof(m, leaves[:k], whole), root(leaves[k:]))
 	}
+	return append(proof(m, leaves[:k], whole), root(leaves[k:]))
 }
 
 func (l *anyLog) text(size int) string {
