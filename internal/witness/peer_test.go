@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"git.sentryagent.ai/sentryagent-idp/internal/transparency"
 	"git.sentryagent.ai/sentryagent-idp/internal/witness"
 )
 
@@ -153,6 +154,27 @@ func TestWhatIsNoCosignatureIsNotTaken(t *testing.T) {
 		if got, err := gatherer(t, 1, io.Discard, time.Now, w).Gather(t.Context(), signed, l.prove); err == nil {
 			t.Errorf("%s is taken:\n%s", name, got)
 		}
+	}
+	// The witness's own signature, but of more than it was asked.
+	more := text + "\nmore\n"
+	ownKey, err := transparency.NewCosignerKey("w")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cosigner, err := transparency.NewCosigner(ownKey, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long, err := note.Sign(&note.Note{Text: more}, cosigner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Store(string(long[len(text)+1:]))
+	if w.Key, err = transparency.NewCosignatureVerifier(cosigner.VerifierKey()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := gatherer(t, 1, io.Discard, time.Now, w).Gather(t.Context(), signed, l.prove); err == nil {
+		t.Errorf("a signature of another text is taken:\n%s", got)
 	}
 	for _, text := range []string{"", "x", "8\n", "-1\n", "7\n", "99999999999999999999\n", "07\n"} {
 		w, _ := fake(t, "w", func(w http.ResponseWriter, _ *http.Request) {

@@ -136,16 +136,15 @@ func TestWhatWasCosignedIsWatchedToo(t *testing.T) {
 	l := newLog(t, "log.example/audit", 20)
 	wit := newWitness(t, "w", "", time.Now, l)
 	wit.cosigns(0, nil, l.signed(20))
-	l.public = string(l.signed(15))
-	w := watcher(t, wit.store, io.Discard, l, l.serve())
-	looks(t, w)
 	fork := l.fork(18)
 	fork.grow(2, "forged")
-	l.public = string(fork.signed(20))
-	screams(t, w, witness.ErrForked)
-	l.public = ""
-	l.grow(1, "leaf")
+	fork.public = string(fork.signed(15))
+	w := watcher(t, wit.store, io.Discard, l, fork.serve())
 	looks(t, w)
+	fork.public = "" // which grew well out of all that was published
+	screams(t, w, witness.ErrForked)
+	fork.grow(1, "forged")
+	screams(t, w, witness.ErrForked)
 }
 
 // What cannot be read is no contradiction, and is not remembered.
