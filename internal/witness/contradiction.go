@@ -28,7 +28,8 @@ const (
 // Contradiction is what a log showed that contradicts what it had shown before. Both
 // checkpoints carry its signature, so that anybody can judge.
 type Contradiction struct {
-	// Kind is ErrForked or ErrCut.
+	// Kind is ErrForked or ErrCut. A witness that was given a wrong proof, by whomever,
+	// has another: that is no evidence yet.
 	Kind error
 	Log  string
 	// Known is the signed checkpoint from before, Shown the one that contradicts it.

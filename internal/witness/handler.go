@@ -95,12 +95,12 @@ func (h *Handler) log(r *http.Request, o outcome, began time.Time, written error
 	level, contradiction := slog.LevelInfo, (*Contradiction)(nil)
 	switch {
 	case errors.As(o.err, &contradiction):
-		level = slog.LevelError
+		if level = slog.LevelWarn; errors.Is(o.err, ErrForked) {
+			level = slog.LevelError
+		}
 		attributes = append(attributes, slog.String("known", contradiction.Known), slog.String("shown", contradiction.Shown))
 	case o.status >= http.StatusInternalServerError:
 		level = slog.LevelError
-	case o.status == http.StatusUnprocessableEntity:
-		level = slog.LevelWarn
 	}
 	h.Logger.LogAttrs(context.WithoutCancel(r.Context()), level, "request", attributes...)
 }

@@ -291,6 +291,9 @@ func TestALogThatForksIsRefused(t *testing.T) {
 	fork.grow(10, "forged")
 	w.refuses(422, bodyOf(10, fork.proof(10, 20), fork.signed(20)))
 	w.refuses(422, bodyOf(10, l.proof(8, 10), fork.signed(20)))
+	if n := strings.Count(w.logs.String(), `"level":"WARN"`); n != 2 || !strings.Contains(w.logs.String(), `"shown":"log.example/audit\n20\n`) {
+		t.Errorf("the wrong proofs in the log: %s", w.logs)
+	}
 	l.grow(10, "leaf")
 	w.cosigns(10, l.proof(10, 20), l.signed(20))
 }

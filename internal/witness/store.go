@@ -145,7 +145,7 @@ func (c *conflict) Error() string { return fmt.Sprintf("the last checkpoint had 
 // cosign advances a log to a checkpoint and then signs. Judgement, record and signature
 // are one step that no other request comes between, and the record is durable before
 // the signature is made. What is remembered does not change where it gives an error
-// of its own: a *conflict, a *Contradiction, errProof, or that of the file.
+// of its own: a *conflict, a *Contradiction, or that of the file.
 func (s *Store) cosign(c transparency.Checkpoint, signed string, r request, sign func() ([]byte, error)) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +157,7 @@ func (s *Store) cosign(c transparency.Checkpoint, signed string, r request, sign
 		return nil, &conflict{known: known.Size}
 	}
 	if err := grows(known, c, r.proof); err != nil {
-		return nil, err
+		return nil, &Contradiction{Kind: err, Log: c.Origin, Known: known.Note, Shown: signed}
 	}
 	if !seen || known.Size != c.Size {
 		next := s.state
