@@ -84,7 +84,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) log(r *http.Request, o outcome, began time.Time, written error) {
 	attributes := []slog.Attr{
 		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", o.status), slog.String("source", r.RemoteAddr),
-		slog.Duration("duration", h.Now().Sub(began)),
+		slog.Int64("durationMicros", h.Now().Sub(began).Microseconds()),
 	}
 	if o.origin != "" {
 		attributes = append(attributes, slog.String("log", o.origin), slog.Int64("old", o.old), slog.Int64("size", o.size))
