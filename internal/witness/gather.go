@@ -107,7 +107,9 @@ type reply struct {
 
 // Gather asks all witnesses at once to cosign a signed checkpoint, and gives it with
 // their signature lines. Where fewer than the quorum signed it gives a *QuorumError;
-// refusals beside a quorum are logged. It takes no longer than the time-out.
+// refusals beside a quorum are logged. It takes no longer than the time-out, where prove
+// heeds its context. What a checkpoint covers must be durable before: a witness
+// remembers it, published or not.
 func (g *Gatherer) Gather(ctx context.Context, signed []byte, prove Prove) ([]byte, error) {
 	q, err := newQuestion(signed, prove)
 	if err != nil {
