@@ -26,6 +26,9 @@ func (c Checkpoint) Text() string {
 // errCheckpoint says that a text is not the body of a checkpoint.
 var errCheckpoint = errors.New("this is not a checkpoint")
 
+// maxSize bounds the size of a tree: the library's proofs do not end for larger ones.
+const maxSize = 1 << 60
+
 // ParseCheckpoint reads the body of a signed note. Lines after the third, which the
 // format allows, are skipped.
 func ParseCheckpoint(text string) (Checkpoint, error) {
@@ -34,7 +37,7 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 		return Checkpoint{}, errCheckpoint
 	}
 	size, err := strconv.ParseInt(lines[1], 10, 64)
-	if err != nil || size < 0 || strconv.FormatInt(size, 10) != lines[1] {
+	if err != nil || size < 0 || size > maxSize || strconv.FormatInt(size, 10) != lines[1] {
 		return Checkpoint{}, fmt.Errorf("%w: its size is not a number", errCheckpoint)
 	}
 	root, err := tlog.ParseHash(lines[2])

@@ -50,7 +50,7 @@ func TestWhatIsNoCheckpointIsRefused(t *testing.T) {
 	root := tlog.Hash{}.String()
 	for _, text := range []string{
 		"", "a\n", "a\n1\n", "\n1\n" + root + "\n", "a\n-1\n" + root + "\n", "a\n01\n" + root + "\n", "a\n1\n" + root,
-		"a\n1\nAAAA\n", "a\nx\n" + root + "\n", "a\n99999999999999999999\n" + root + "\n",
+		"a\n1\nAAAA\n", "a\nx\n" + root + "\n", "a\n99999999999999999999\n" + root + "\n", "a\n4611686018427387905\n" + root + "\n",
 	} {
 		if got, err := ParseCheckpoint(text); !errors.Is(err, errCheckpoint) {
 			t.Errorf("%q was read as %+v, %v", text, got, err)

@@ -11,15 +11,8 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 )
 
-// Prover gives the consistency proof from a tree of an older size to the one of a
-// checkpoint.
-type Prover func(ctx context.Context, older int64) (tlog.TreeProof, error)
-
-func prover(store TileStore, c Checkpoint) Prover {
-	return func(ctx context.Context, older int64) (tlog.TreeProof, error) {
-		return consistency(ctx, store, c, older)
-	}
-}
+// Prove gives a consistency proof from the tree of an older size to that of a newer one.
+type Prove = func(ctx context.Context, from, to int64) (tlog.TreeProof, error)
 
 func consistency(ctx context.Context, store TileStore, c Checkpoint, older int64) (tlog.TreeProof, error) {
 	if older == 0 || older == c.Size {

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/mod/sumdb/tlog"
 )
 
-// Cosigner has witnesses sign a checkpoint.
-type Cosigner interface {
-	// Cosign gives the checkpoint with their signatures, or an error where too few
-	// signed. prove gives the consistency proof from an older size, as text in base64.
-	Cosign(ctx context.Context, c Checkpoint, signed []byte, prove Prover) ([]byte, error)
+// Witnesses cosign checkpoints.
+type Witnesses interface {
+	// Gather gives the signed checkpoint with their signatures, or an error where too
+	// few signed.
+	Gather(ctx context.Context, signed []byte, prove Prove) ([]byte, error)
 }
 
 // SequencerConfig is what a sequencer needs.
@@ -23,7 +24,7 @@ type SequencerConfig struct {
 	Store Store
 	Key   *Key
 	// Witnesses must sign before a checkpoint is published; nil where there are none.
-	Witnesses Cosigner
+	Witnesses Witnesses
 	Logger    *slog.Logger
 	Now       func() time.Time
 
@@ -295,7 +296,13 @@ func (s *Sequencer) ask(ctx context.Context, tree Tree) error {
 	if err != nil {
 		return err
 	}
-	signed, err := s.cfg.Witnesses.Cosign(ctx, c, tree.Checkpoint, prover(s.cfg.Store, c))
+	signed, err := s.cfg.Witnesses.Gather(ctx, tree.Checkpoint, func(ctx context.Context, from, to int64) (tlog.TreeProof, error) {
+		newer, err := c.at(ctx, s.cfg.Store, to)
+		if err != nil {
+			return nil, err
+		}
+		return consistency(ctx, s.cfg.Store, newer, from)
+	})
 	if err != nil {
 		return err
 	}

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"git.sentryagent.ai/sentryagent-idp/internal/outbound"
 	"git.sentryagent.ai/sentryagent-idp/internal/transparency"
 )
@@ -39,10 +37,6 @@ type Gatherer struct {
 	GatherConfig
 	peers []*peer
 }
-
-// Prove gives a consistency proof from the tree of an older size, which is larger than
-// 0, to that of a newer one. It is called by several goroutines at once.
-type Prove func(ctx context.Context, from, to int64) (tlog.TreeProof, error)
 
 // NewGatherer makes a gatherer. It gives an error where the quorum cannot be reached
 // or the client may not go to a witness's URL.
@@ -110,7 +104,7 @@ type reply struct {
 // refusals beside a quorum are logged. It takes no longer than the time-out, where prove
 // heeds its context. What a checkpoint covers must be durable before: a witness
 // remembers it, published or not.
-func (g *Gatherer) Gather(ctx context.Context, signed []byte, prove Prove) ([]byte, error) {
+func (g *Gatherer) Gather(ctx context.Context, signed []byte, prove transparency.Prove) ([]byte, error) {
 	q, err := newQuestion(signed, prove)
 	if err != nil {
 		return nil, err
@@ -185,10 +179,10 @@ type question struct {
 	checkpoint transparency.Checkpoint
 	text       string
 	signed     []byte
-	prove      Prove
+	prove      transparency.Prove
 }
 
-func newQuestion(signed []byte, prove Prove) (question, error) {
+func newQuestion(signed []byte, prove transparency.Prove) (question, error) {
 	end := strings.LastIndex(string(signed), "\n\n")
 	if end < 0 || len(signed) > maxBody/2 || signed[len(signed)-1] != '\n' {
 		return question{}, errors.New("asking the witnesses: this is not a signed checkpoint")
