@@ -27,6 +27,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/redis"
 	"git.sentryagent.ai/sentryagent-idp/internal/store/postgres"
 	"git.sentryagent.ai/sentryagent-idp/internal/store/sqlite"
+	"git.sentryagent.ai/sentryagent-idp/internal/stream"
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
 	"git.sentryagent.ai/sentryagent-idp/internal/transparency"
 )
@@ -123,6 +124,7 @@ type database interface {
 	idempotency.Store
 	keys.Store
 	organization.Store
+	stream.Positions
 	transparency.KeyStore
 	transparency.Store
 	token.Source
@@ -171,6 +173,7 @@ type server struct {
 	log       *audit.Log
 	folder    *audit.Folder
 	sequencer *transparency.Sequencer
+	streams   *stream.Streams
 	directory *token.Directory
 	caches    *caches
 }
@@ -181,8 +184,16 @@ func (a *App) serverFor(ctx context.Context, issuer, version string) (*server, e
 	if err != nil {
 		return nil, err
 	}
-	sequencer := transparency.NewSequencer(transparency.SequencerConfig{Store: a.store, Key: logKey, Logger: a.logger, Now: a.now})
-	log := audit.NewLog(a.store, audit.Config{})
+	witnesses, err := a.witnesses()
+	if err != nil {
+		return nil, err
+	}
+	sequencer := transparency.NewSequencer(transparency.SequencerConfig{Store: a.store, Key: logKey, Witnesses: witnesses, Logger: a.logger, Now: a.now})
+	log, tree := audit.NewLog(a.store, audit.Config{}), transparency.NewLog(a.store, logKey)
+	streams, err := a.streams(log, tree, sequencer.Leading, version)
+	if err != nil {
+		return nil, err
+	}
 	folder := audit.NewFolder(log, a.now, a.logger)
 	directory, err := token.NewDirectory(a.store, a.cfg.CacheEntries)
 	if err != nil {
@@ -207,21 +218,24 @@ func (a *App) serverFor(ctx context.Context, issuer, version string) (*server, e
 	})
 	apiHandler := api.New(api.Config{
 		Organizations: organization.NewService(a.store, a.now), Agents: a.Agents, Credentials: a.Credentials,
-		Log: log, Denials: folder, Transparency: transparency.NewLog(a.store, logKey), Verifier: verifier, Claims: a.store, Version: version, Now: a.now,
+		Log: log, Denials: folder, Transparency: tree, Verifier: verifier, Claims: a.store, Version: version, Now: a.now,
 	})
-	health := httpd.NewHealth(version, a.checks(sequencer)...)
+	health := httpd.NewHealth(version, a.checks(sequencer, streams)...)
 	handler := httpd.Chain(httpd.Config{
 		Logger: a.logger, TrustedProxies: a.cfg.TrustedProxies, CORSOrigins: a.cfg.CORSOrigins, Sources: sources,
 		TLS: strings.HasPrefix(issuer, "https:"), Now: a.now,
 	}, httpd.Router(routes(oauthHandler, apiHandler, health)))
 	return &server{http: httpd.NewServer(httpd.ServerConfig{
 		Handler: handler, Health: health, Delay: a.cfg.ShutdownDelay, Drain: a.cfg.ShutdownTimeout, Logger: a.logger,
-	}), log: log, folder: folder, sequencer: sequencer, directory: directory, caches: &caches{logger: a.logger, directory: directory, verifier: verifier}}, nil
+	}), log: log, folder: folder, sequencer: sequencer, streams: streams, directory: directory, caches: &caches{logger: a.logger, directory: directory, verifier: verifier}}, nil
 }
 
 // checks is every dependency.
-func (a *App) checks(sequencer *transparency.Sequencer) []httpd.Check {
+func (a *App) checks(sequencer *transparency.Sequencer, streams *stream.Streams) []httpd.Check {
 	all := []httpd.Check{{Name: "database", Probe: a.store.Ping}, {Name: "transparency", Probe: sequencer.Health, Optional: true}}
+	if a.cfg.Streams.Any() {
+		all = append(all, httpd.Check{Name: "streams", Probe: streams.Probe, Optional: true})
+	}
 	if a.redis != nil {
 		all = append(all, httpd.Check{Name: "redis", Probe: a.redis.Ping, Optional: true})
 	}

@@ -19,6 +19,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/keys"
 	"git.sentryagent.ai/sentryagent-idp/internal/secret"
 	"git.sentryagent.ai/sentryagent-idp/internal/stream"
+	"git.sentryagent.ai/sentryagent-idp/internal/witness"
 )
 
 // Config is every setting, read and checked.
@@ -51,6 +52,11 @@ type Config struct {
 	LogLevel           slog.Level
 	ShutdownDelay      time.Duration
 	ShutdownTimeout    time.Duration
+	// Witnesses sign checkpoints before they are published, WitnessQuorum of them.
+	Witnesses     []witness.Witness
+	WitnessQuorum int
+	// OutboundAllow are private networks that requests may go out to.
+	OutboundAllow []netip.Prefix
 	// Streams says where the record is sent on to.
 	Streams stream.Settings
 }

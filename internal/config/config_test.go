@@ -74,6 +74,18 @@ func TestTheDefaultsAreWhatTheTableSays(t *testing.T) {
 	}
 }
 
+// Witnesses are read with the number of them that must sign (R4).
+func TestWitnessesAreRead(t *testing.T) {
+	const one = "w.example/1+d11b8532+BIey+8VaaIgmFGv2G4PR4+kEODOT7MvL7eZ0Uj7ZCv5y https://w.example/1"
+	if c := mustLoad(t, "AUDIT_WITNESSES="+one); len(c.Witnesses) != 1 || c.Witnesses[0].URL != "https://w.example/1" || c.WitnessQuorum != 1 {
+		t.Errorf("read %+v, of which %d must sign", c.Witnesses, c.WitnessQuorum)
+	}
+	_, err := load("AUDIT_WITNESSES="+one, "AUDIT_WITNESS_QUORUM=2")
+	refused(t, err, "AUDIT_WITNESS_QUORUM: must be from 1 to 1")
+	_, err = load("AUDIT_WITNESSES=nonsense", "AUDIT_WITNESS_QUORUM=x", "OUTBOUND_ALLOW=everywhere")
+	refused(t, err, "AUDIT_WITNESSES: entry 1", "AUDIT_WITNESS_QUORUM: must be a whole number", `OUTBOUND_ALLOW: "everywhere" is neither a network nor an address`)
+}
+
 func TestEverySettingIsRead(t *testing.T) {
 	c := mustLoad(t, production(
 		"HOST=10.1.2.3", "PORT=8443", "DATA_DIR=/data", "DATABASE_URL=sqlite:/db", "REDIS_URL=rediss://:p@h", "JWT_SECRET_PREVIOUS="+good+"!", "JWT_ALG=EdDSA",
@@ -81,13 +93,13 @@ func TestEverySettingIsRead(t *testing.T) {
 		"AUDIT_STREAM_FILE=/f", "AUDIT_STREAM_SYSLOG=tls://h:6514", "AUDIT_STREAM_SYSLOG_CA_FILE=a", "AUDIT_STREAM_SYSLOG_CERT_FILE=b", "AUDIT_STREAM_SYSLOG_KEY_FILE=k",
 		"AUDIT_STREAM_WEBHOOK=https://h/p", "AUDIT_STREAM_WEBHOOK_SECRET="+good, "AUDIT_STREAM_FORMAT=ocsf", "RATE_LIMIT_SOURCE=1",
 		"RATE_LIMIT_CLIENT=2", "CACHE_ENTRIES=300", "CORS_ORIGINS=https://a.example, http://localhost:5173", "TLS_CERT_FILE=c", "TLS_KEY_FILE=k",
-		"TRUSTED_PROXIES=10.0.0.0/8,192.0.2.1,fd00::/8", "LOG_LEVEL=debug", "SHUTDOWN_DELAY=5s", "SHUTDOWN_TIMEOUT=1m",
+		"TRUSTED_PROXIES=10.0.0.0/8,192.0.2.1,fd00::/8", "LOG_LEVEL=debug", "SHUTDOWN_DELAY=5s", "SHUTDOWN_TIMEOUT=1m", "OUTBOUND_ALLOW=10.9.0.0/16",
 	)...)
 	want := "&{Production:true Host:10.1.2.3 Port:8443 DataDir:/data DatabaseURL:[hidden] DatabaseRole: RedisURL:[hidden] RootSecret:[hidden] RootSecretPrevious:[hidden] " +
 		"SecretHasher:hmac Issuer:https://idp.example.com Alg:EdDSA TokenTTL:15m0s MaxTokenTTL:2h0m0s AuditRetentionDays:7 RateLimits:false " +
 		"SourceLimit:1 ClientLimit:2 CacheEntries:300 CORSOrigins:[https://a.example http://localhost:5173] TLSCertFile:c TLSKeyFile:k " +
 		"TrustedProxies:[10.0.0.0/8 192.0.2.1/32 fd00::/8] LogLevel:DEBUG ShutdownDelay:5s ShutdownTimeout:1m0s " +
-		"Streams:{File:/f Syslog:tls://h:6514 SyslogCAFile:a SyslogCertFile:b SyslogKeyFile:k Webhook:https://h/p WebhookSecret:[hidden] Format:ocsf}}"
+		"Witnesses:[] WitnessQuorum:0 OutboundAllow:[10.9.0.0/16] Streams:{File:/f Syslog:tls://h:6514 SyslogCAFile:a SyslogCertFile:b SyslogKeyFile:k Webhook:https://h/p WebhookSecret:[hidden] Format:ocsf}}"
 	if got := fmt.Sprintf("%+v", c); got != want {
 		t.Errorf("read\n%s, want\n%s", got, want)
 	}
@@ -146,6 +158,9 @@ func TestABadValueIsRefusedWithTheSettingAndTheRule(t *testing.T) {
 		"TOKEN_TTL_MAX":        {"must be a duration from 1m0s to 24h0m0s", []string{"0", "25h"}},
 		"AUDIT_RETENTION_DAYS": {"must be a whole number from 1 to 36500", []string{"0", "36501", "90d"}},
 
+		"AUDIT_WITNESSES":             {"entry 1: ", []string{"w.example", "w.example+00000000+AAAA https://w.example", "w.example+00000000+AAAA"}},
+		"AUDIT_WITNESS_QUORUM":        {"must be", []string{"1", "-1", "half"}},
+		"OUTBOUND_ALLOW":              {"is neither a network nor an address", []string{"everywhere", "10.0.0.0/33"}},
 		"AUDIT_STREAM_SYSLOG":         {"must be tls://HOST:PORT", []string{"logs:6514", "tls://logs", "tcp://logs:514", "udp://127.0.0.1:514", "tls://u:p@logs:6514", "tls://logs:6514/x"}},
 		"AUDIT_STREAM_WEBHOOK":        {"must", []string{"siem", "http://siem.example.com", "ftp://h/p", "https://u:SECRETMARKER@h/p", "https://h/p#a", "https://"}},
 		"AUDIT_STREAM_WEBHOOK_SECRET": {"must", []string{"SECRETMARKER", "whsec_SECRETMARKER", "whsec_" + good + "!", good + " " + good + " " + good, good + " SECRETMARKER"}},

@@ -16,6 +16,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/export"
 	"git.sentryagent.ai/sentryagent-idp/internal/keys"
 	"git.sentryagent.ai/sentryagent-idp/internal/secret"
+	"git.sentryagent.ai/sentryagent-idp/internal/witness"
 )
 
 // Setting is one line of the table of settings.
@@ -67,6 +68,18 @@ func Settings() []Setting {
 			return err
 		}},
 		{Name: "AUDIT_RETENTION_DAYS", Default: "90", Meaning: "days that audit events are meant to be kept", read: func(c *Config, s string) (err error) { c.AuditRetentionDays, err = number(s, 1, 36_500); return err }},
+		{Name: "AUDIT_WITNESSES", DefaultNote: "none", Meaning: "witnesses that sign a checkpoint before it is published, each a verifier key, a space and a URL, separated by commas", read: func(c *Config, s string) (err error) {
+			c.Witnesses, err = witness.ParseWitnesses(s)
+			return err
+		}},
+		{Name: "AUDIT_WITNESS_QUORUM", DefaultNote: "more than half", Meaning: "how many of the witnesses must sign", read: func(c *Config, s string) (err error) {
+			c.WitnessQuorum, err = witness.ParseQuorum(s, len(c.Witnesses))
+			return err
+		}},
+		{Name: "OUTBOUND_ALLOW", DefaultNote: "none", Meaning: "private networks that witnesses and webhooks may be in, separated by commas, such as 10.0.0.0/8", read: func(c *Config, s string) (err error) {
+			c.OutboundAllow, err = networks(s)
+			return err
+		}},
 		{Name: "AUDIT_STREAM_FILE", Meaning: "file that the record is appended to as it grows", read: func(c *Config, s string) error { c.Streams.File = s; return nil }},
 		{Name: "AUDIT_STREAM_SYSLOG", Meaning: "syslog server that the record is sent to: tls://HOST:PORT, or tcp://HOST:PORT on this machine", read: func(c *Config, s string) error { c.Streams.Syslog = s; return nil }},
 		{Name: "AUDIT_STREAM_SYSLOG_CA_FILE", DefaultNote: "the system's", Meaning: "authorities (PEM) that the syslog server's certificate is verified by", read: func(c *Config, s string) error { c.Streams.SyslogCAFile = s; return nil }},
@@ -167,19 +180,25 @@ func readOrigins(c *Config, s string) error {
 	return nil
 }
 
-func readProxies(c *Config, s string) error {
+func readProxies(c *Config, s string) (err error) {
+	c.TrustedProxies, err = networks(s)
+	return err
+}
+
+func networks(s string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
 	for _, network := range list(s) {
 		prefix, err := netip.ParsePrefix(network)
 		if err != nil {
 			addr, addrErr := netip.ParseAddr(network)
 			if addrErr != nil {
-				return fmt.Errorf("%q is neither a network nor an address", network)
+				return nil, fmt.Errorf("%q is neither a network nor an address", network)
 			}
 			prefix = netip.PrefixFrom(addr, addr.BitLen())
 		}
-		c.TrustedProxies = append(c.TrustedProxies, prefix)
+		all = append(all, prefix)
 	}
-	return nil
+	return all, nil
 }
 
 // Describe prints every setting with its default and its meaning.

@@ -37,8 +37,11 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 		return Checkpoint{}, errCheckpoint
 	}
 	size, err := strconv.ParseInt(lines[1], 10, 64)
-	if err != nil || size < 0 || size > maxSize || strconv.FormatInt(size, 10) != lines[1] {
+	if err != nil || size < 0 || strconv.FormatInt(size, 10) != lines[1] {
 		return Checkpoint{}, fmt.Errorf("%w: its size is not a number", errCheckpoint)
+	}
+	if size > maxSize {
+		return Checkpoint{}, fmt.Errorf("%w: its size is out of bounds", errCheckpoint)
 	}
 	root, err := tlog.ParseHash(lines[2])
 	if err != nil || root.String() != lines[2] {
