@@ -14,11 +14,15 @@ import (
 
 const day = 24 * time.Hour
 
-// dropOf gives an audit.dropped event. Where count is 0 the details agree with the list.
+// dropOf gives the canonical bytes of an audit.dropped event.
 func dropOf(at time.Time, org uuid.UUID, before time.Time, days, count, first, last int64, list string) []byte {
+	return dropEvent(at, org, before, days, count, first, last, list).Encode()
+}
+
+func dropEvent(at time.Time, org uuid.UUID, before time.Time, days, count, first, last int64, list string) audit.Event {
 	return audit.System("retention").Event(at, org, dropped, audit.Target{Type: audit.TypeOrganization, ID: org.String()}).With(audit.Details{}.
 		Time("before", before).Int("retentionDays", days).Int("count", count).
-		Int("firstSequence", first).Int("lastSequence", last).String("sequences", list)).Encode()
+		Int("firstSequence", first).Int("lastSequence", last).String("sequences", list))
 }
 
 func TestALawfulGapIsToldFromATheft(t *testing.T) {
@@ -32,10 +36,10 @@ func TestALawfulGapIsToldFromATheft(t *testing.T) {
 	for i := 2; i <= 40; i += 2 {
 		some = append(some, fmt.Sprint(i))
 	}
-	l.append(dropOf(now, orgA, now.Add(-90*day), 90, int64(len(odd)), 1, 99, strings.Join(odd, ",")))
-	l.append(dropOf(now, orgB, now.Add(-95*day), 95, int64(len(some)), 2, 40, strings.Join(some, ",")))
+	l.Append(dropOf(now, orgA, now.Add(-90*day), 90, int64(len(odd)), 1, 99, strings.Join(odd, ",")))
+	l.Append(dropOf(now, orgB, now.Add(-95*day), 95, int64(len(some)), 2, 40, strings.Join(some, ",")))
 	lawful := func(i int64) bool { return i < 100 && i%2 == 0 || i < 40 }
-	sum, err := l.verify(text(l.lines(lawful)), all)
+	sum, err := l.verify(text(l.Lines(lawful)), all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,11 +47,11 @@ func TestALawfulGapIsToldFromATheft(t *testing.T) {
 		t.Errorf("%+v", sum)
 	}
 	// What was dropped after it was read is still there.
-	if _, err := l.verify(text(l.lines(func(i int64) bool { return lawful(i) && i != 4 })), all); err != nil {
+	if _, err := l.verify(text(l.Lines(func(i int64) bool { return lawful(i) && i != 4 })), all); err != nil {
 		t.Error(err)
 	}
 	for _, stolen := range []int64{41, 59, 99, 100, 129} {
-		export := text(l.lines(func(i int64) bool { return lawful(i) || i == stolen }))
+		export := text(l.Lines(func(i int64) bool { return lawful(i) || i == stolen }))
 		_, err = l.verify(export, all)
 		wrong(t, err, Unexplained, stolen+1)
 		// In the export of one organization it is not told from another's event.
@@ -95,8 +99,8 @@ func TestADropKeepsTheRules(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLog(t)
 			l.fill(100, 100*day)
-			l.append(c.body)
-			sum, err := l.verify(text(l.lines(nil)), all)
+			l.Append(c.body)
+			sum, err := l.verify(text(l.Lines(nil)), all)
 			if c.kind != "" {
 				if f := wrong(t, err, c.kind, 101); f.ID != id(c.body) {
 					t.Errorf("it names %q", f.ID)
@@ -116,8 +120,8 @@ func TestADropOfSomethingYoungIsUnlawful(t *testing.T) {
 	l := newLog(t)
 	l.fill(100, 200*day)
 	l.fill(200, time.Hour)
-	l.append(dropOf(now, orgA, now.Add(-90*day), 90, 1, 290, 290, "290"))
-	_, err := l.verify(text(l.lines(func(i int64) bool { return i == 289 })), all)
+	l.Append(dropOf(now, orgA, now.Add(-90*day), 90, 1, 290, 290, "290"))
+	_, err := l.verify(text(l.Lines(func(i int64) bool { return i == 289 })), all)
 	wrong(t, err, UnlawfulDrop, 301)
 
 	// Fewer than 64 events with a wrong clock accuse nobody, and none from the future.
@@ -125,8 +129,8 @@ func TestADropOfSomethingYoungIsUnlawful(t *testing.T) {
 	l.fill(63, -1000*day)
 	l.fill(63, 0)
 	l.fill(100, 200*day)
-	l.append(dropOf(now, orgA, now.Add(-90*day), 90, 1, 210, 210, "210"))
-	if _, err := l.verify(text(l.lines(func(i int64) bool { return i == 209 })), all); err != nil {
+	l.Append(dropOf(now, orgA, now.Add(-90*day), 90, 1, 210, 210, "210"))
+	if _, err := l.verify(text(l.Lines(func(i int64) bool { return i == 209 })), all); err != nil {
 		t.Error(err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/verify/verifytest"
 )
 
 // export runs a verification that must succeed.
@@ -28,7 +30,7 @@ func TestMemoryDoesNotGrowWithTheEvents(t *testing.T) {
 	allocations := func(events int) float64 {
 		l := newLog(t)
 		l.fill(events, time.Minute)
-		lines := text(l.lines(nil))
+		lines := text(l.Lines(nil))
 		return testing.AllocsPerRun(5, func() { export(t, l, strings.NewReader(lines)) })
 	}
 	few, many := allocations(1000), allocations(10000)
@@ -80,8 +82,8 @@ func BenchmarkExport(b *testing.B) {
 	}
 	c := l.seen(0)
 	c.Size, c.Root = int64(b.N), grown.root()
-	stream := &stream{rest: strings.TrimPrefix(eventLineOf(0, hash, body), eventStart+"0") + "\n", left: int64(b.N), end: checkpointLineOf(l.sign(*c)) + "\n"}
-	b.SetBytes(int64(len(eventLineOf(1000000, hash, body)) + 1))
+	stream := &stream{rest: strings.TrimPrefix(verifytest.EventLine(0, hash, body), eventStart+"0") + "\n", left: int64(b.N), end: verifytest.CheckpointLine(l.Sign(*c)) + "\n"}
+	b.SetBytes(int64(len(verifytest.EventLine(1000000, hash, body)) + 1))
 	b.ReportAllocs()
 	b.ResetTimer()
 	sum := export(b, l, stream)

@@ -26,14 +26,14 @@ func TestTheLastCheckpointIsRemembered(t *testing.T) {
 	if m.Seen() != nil || m.Key() != "" || m.Log() != nil {
 		t.Errorf("a new memory: %+v", m)
 	}
-	if err := m.Pin(l.key); err != nil {
+	if err := m.Pin(l.Key); err != nil {
 		t.Fatal(err)
 	}
 	for _, size := range []int64{10, 10, 20} {
-		if err := m.Remember(l.checkpoint(size)); err != nil {
+		if err := m.Remember(l.Checkpoint(size)); err != nil {
 			t.Fatal(err)
 		}
-		if again := open(t, path); again.Key() != l.key || again.Seen() == nil || *again.Seen() != *l.seen(size) || again.Log().Name() != l.log.Name() {
+		if again := open(t, path); again.Key() != l.Key || again.Seen() == nil || *again.Seen() != *l.seen(size) || again.Log().Name() != l.Verifier.Name() {
 			t.Errorf("remembered %+v of size %d", again, size)
 		}
 	}
@@ -53,37 +53,37 @@ func TestAMemoryIsNeverMadeWorse(t *testing.T) {
 	foreign.fill(50, time.Minute)
 	path := filepath.Join(t.TempDir(), "state.json")
 	m := open(t, path)
-	if err := errors.Join(m.Pin(l.key), m.Remember(l.checkpoint(30))); err != nil {
+	if err := errors.Join(m.Pin(l.Key), m.Remember(l.Checkpoint(30))); err != nil {
 		t.Fatal(err)
 	}
 	late := open(t, path)
-	wrong(t, m.Remember(l.checkpoint(29)), RolledBack, 30)
-	wrong(t, m.Remember(l.fork(20).grow(10).checkpoint(30)), Forked, 1)
-	if err := m.Remember(foreign.checkpoint(40)); err == nil {
+	wrong(t, m.Remember(l.Checkpoint(29)), RolledBack, 30)
+	wrong(t, m.Remember(l.fork(20).grow(10).Checkpoint(30)), Forked, 1)
+	if err := m.Remember(foreign.Checkpoint(40)); err == nil {
 		t.Error("another log's checkpoint was remembered")
 	}
-	if err := m.Pin(foreign.key); !errors.Is(err, ErrOtherKey) {
+	if err := m.Pin(foreign.Key); !errors.Is(err, ErrOtherKey) {
 		t.Errorf("another key: %v", err)
 	}
 	if got := open(t, path); *got.Seen() != *l.seen(30) {
 		t.Errorf("it became %+v", got.Seen())
 	}
 	// Two at once: who comes later must not undo what the other wrote, unless it is the same.
-	if err := m.Remember(l.checkpoint(45)); err != nil {
+	if err := m.Remember(l.Checkpoint(45)); err != nil {
 		t.Fatal(err)
 	}
-	if err := late.Remember(l.checkpoint(40)); err == nil || !strings.Contains(err.Error(), "again") {
+	if err := late.Remember(l.Checkpoint(40)); err == nil || !strings.Contains(err.Error(), "again") {
 		t.Errorf("a memory was overwritten: %v", err)
 	}
-	if err := late.Remember(l.checkpoint(45)); err != nil {
+	if err := late.Remember(l.Checkpoint(45)); err != nil {
 		t.Errorf("the same was refused: %v", err)
 	}
 	other := open(t, filepath.Join(t.TempDir(), "new"))
 	other.path = path
-	if err := errors.Join(other.Pin(foreign.key)); err != nil {
+	if err := errors.Join(other.Pin(foreign.Key)); err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Remember(foreign.checkpoint(50)); !errors.Is(err, ErrOtherKey) {
+	if err := other.Remember(foreign.Checkpoint(50)); !errors.Is(err, ErrOtherKey) {
 		t.Errorf("the memory of another log was overwritten: %v", err)
 	}
 	if got := open(t, path); *got.Seen() != *l.seen(45) {
@@ -98,8 +98,8 @@ func TestABrokenMemoryIsNotForgotten(t *testing.T) {
 	dir := t.TempDir()
 	for name, content := range map[string]string{
 		"empty": "", "no JSON": "{", "no key": `{}`,
-		"another's checkpoint": encoded(t, remembered{Key: l.key, Checkpoint: string(foreign.checkpoint(5))}),
-		"a changed checkpoint": encoded(t, remembered{Key: l.key, Checkpoint: strings.Replace(string(l.checkpoint(5)), "\n5\n", "\n4\n", 1)}),
+		"another's checkpoint": encoded(t, remembered{Key: l.Key, Checkpoint: string(foreign.Checkpoint(5))}),
+		"a changed checkpoint": encoded(t, remembered{Key: l.Key, Checkpoint: strings.Replace(string(l.Checkpoint(5)), "\n5\n", "\n4\n", 1)}),
 	} {
 		path := filepath.Join(dir, "state")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -134,10 +134,10 @@ func TestALinkStays(t *testing.T) {
 	dir := t.TempDir()
 	path, link := filepath.Join(dir, "state"), filepath.Join(dir, "link")
 	m := open(t, path)
-	if err := errors.Join(m.Pin(l.key), m.Save(), os.Symlink(path, link)); err != nil {
+	if err := errors.Join(m.Pin(l.Key), m.Save(), os.Symlink(path, link)); err != nil {
 		t.Fatal(err)
 	}
-	if err := open(t, link).Remember(l.checkpoint(5)); err != nil {
+	if err := open(t, link).Remember(l.Checkpoint(5)); err != nil {
 		t.Fatal(err)
 	}
 	if got := open(t, path); got.Seen() == nil || got.Seen().Size != 5 {

@@ -31,8 +31,8 @@ func TestAProofVerifiesOffline(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			e, c, err := p.Verify(l.log)
-			if err != nil || e.Sequence != leaf+1 || e.ID.String() != id(l.bodies[leaf]) || c.Size != size {
+			e, c, err := p.Verify(l.Verifier)
+			if err != nil || e.Sequence != leaf+1 || e.ID.String() != id(l.Bodies[leaf]) || c.Size != size {
 				t.Fatalf("leaf %d of %d: %v %+v", leaf, size, err, c)
 			}
 		}
@@ -53,28 +53,28 @@ func TestAWrongProofIsRefused(t *testing.T) {
 		"another hash":      {func(p *Inclusion) { p.Hashes[2][0] ^= 1 }, WrongTree},
 		"a hash less":       {func(p *Inclusion) { p.Hashes = p.Hashes[1:] }, WrongTree},
 		"a hash more":       {func(p *Inclusion) { p.Hashes = append(p.Hashes, tlog.Hash{}) }, WrongTree},
-		"another signature": {func(p *Inclusion) { p.Checkpoint = string(foreign.checkpoint(70)) }, WrongSignature},
-		"another tree":      {func(p *Inclusion) { p.Checkpoint = string(l.checkpoint(69)) }, WrongTree},
+		"another signature": {func(p *Inclusion) { p.Checkpoint = string(foreign.Checkpoint(70)) }, WrongSignature},
+		"another tree":      {func(p *Inclusion) { p.Checkpoint = string(l.Checkpoint(69)) }, WrongTree},
 	} {
 		p := l.inclusion(42, 70)
 		p.Leaf = append([]byte(nil), p.Leaf...)
 		c.do(&p)
-		_, _, err := p.Verify(l.log)
+		_, _, err := p.Verify(l.Verifier)
 		if f := wrong(t, err, c.kind, p.LeafIndex+1); f.ID == "" {
 			t.Errorf("%s: it names no event", name)
 		}
 	}
 	for kind, body := range map[Kind]string{
-		UnknownVersion: strings.Replace(string(l.bodies[0]), `"v":1`, `"v":2`, 1),
-		Malformed:      strings.Replace(string(l.bodies[0]), `"salt"`, `"salt`, 1),
+		UnknownVersion: strings.Replace(string(l.Bodies[0]), `"v":1`, `"v":2`, 1),
+		Malformed:      strings.Replace(string(l.Bodies[0]), `"salt"`, `"salt`, 1),
 	} {
 		f := newLog(t)
-		f.append([]byte(body))
-		_, _, err := f.inclusion(0, 1).Verify(f.log)
+		f.Append([]byte(body))
+		_, _, err := f.inclusion(0, 1).Verify(f.Verifier)
 		wrong(t, err, kind, 1)
 		f = newLog(t)
-		f.append([]byte(`{"v":1}`))
-		_, _, err = f.inclusion(0, 1).Verify(f.log)
+		f.Append([]byte(`{"v":1}`))
+		_, _, err = f.inclusion(0, 1).Verify(f.Verifier)
 		wrong(t, err, Malformed, 1)
 	}
 	for _, bad := range []string{
@@ -117,7 +117,7 @@ func TestConsistencyIsVerified(t *testing.T) {
 		}
 	}
 	none := Consistency{}
-	empty := transparency.Checkpoint{Origin: l.log.Name()}
+	empty := transparency.Checkpoint{Origin: l.Verifier.Name()}
 	wrong(t, none.Verify(*l.seen(40), *l.seen(30)), RolledBack, 31)
 	wrong(t, none.Verify(*l.seen(60), *f.seen(60)), Forked, 1)
 	wrong(t, none.Verify(*l.seen(60), *l.seen(70)), Malformed, 0)

@@ -12,10 +12,10 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/transparency"
+	"git.sentryagent.ai/sentryagent-idp/internal/verify/verifytest"
 )
 
 var vectorTime = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
@@ -31,13 +31,8 @@ func vectorLog(t testing.TB) *testLog {
 		t.Fatal(err)
 	}
 	hash := strings.Split(public, "+")[1]
-	l := &testLog{t: t, key: public}
-	if l.signer, err = note.NewSigner("PRIVATE+KEY+" + origin + "+" + hash + "+" + base64.StdEncoding.EncodeToString(append([]byte{1}, seed...))); err != nil {
-		t.Fatal(err)
-	}
-	if l.log, err = note.NewVerifier(public); err != nil {
-		t.Fatal(err)
-	}
+	private := "PRIVATE+KEY+" + origin + "+" + hash + "+" + base64.StdEncoding.EncodeToString(append([]byte{1}, seed...))
+	l := &testLog{verifytest.WithKey(t, private, public), t}
 	organization := uuid.MustParse("00000000-0000-4000-8000-000000000001")
 	agent := uuid.MustParse("3f1d8a52-6c1e-4b8e-9a56-0d3f4f1f9b11")
 	client := audit.Origin{Actor: audit.Actor{Type: audit.TypeAgent, ID: agent.String()}, RequestID: "r-2", SourceIP: "192.0.2.10"}
@@ -51,7 +46,7 @@ func vectorLog(t testing.TB) *testLog {
 	} {
 		e.ID = fixedID(e.Time, byte(i+1))
 		e.Salt = strings.Repeat("0"+string(rune('1'+i)), 16)
-		l.append(e.Encode())
+		l.Append(e.Encode())
 	}
 	return l
 }
@@ -94,19 +89,19 @@ func TestTheDocumentsVectorsHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	var hashes string
-	for i := range l.bodies {
-		hashes += l.hashes[tlog.StoredHashIndex(0, int64(i))].String() + "\n"
+	for i := range l.Bodies {
+		hashes += l.LeafHash(int64(i)).String() + "\n"
 	}
 	for i, want := range []struct{ kind, text string }{
-		{"key", l.key + "\n"},
-		{"events", string(bytes.Join(l.bodies, []byte("\n"))) + "\n"},
+		{"key", l.Key + "\n"},
+		{"events", string(bytes.Join(l.Bodies, []byte("\n"))) + "\n"},
 		{"hashes", hashes},
-		{"checkpoint", string(l.checkpoint(3))},
-		{"checkpoint2", string(l.checkpoint(2))},
+		{"checkpoint", string(l.Checkpoint(3))},
+		{"checkpoint2", string(l.Checkpoint(2))},
 		{"inclusion", marshal(t, proof) + "\n"},
 		{"consistency", marshal(t, consistency) + "\n"},
-		{"export", text(l.lines(nil))},
-		{"export2", text(l.lines(func(i int64) bool { return i < 2 }))},
+		{"export", text(l.Lines(nil))},
+		{"export2", text(l.Lines(func(i int64) bool { return i < 2 }))},
 	} {
 		if got := block(want.kind, 0); got != want.text {
 			t.Errorf("block %d, %s: the document has\n%s\nwant\n%s", i, want.kind, got, want.text)
