@@ -9,13 +9,18 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
+
+// maxAnswer bounds an answer that is read as a whole, in bytes.
+const maxAnswer = 4 << 20
 
 // client calls the server over HTTP, as any client would.
 type client struct {
-	base   string
-	issuer string
-	http   *http.Client
+	base    string
+	issuer  string
+	http    *http.Client
+	silence time.Duration // how long a stream may pause
 }
 
 type granted struct {
@@ -93,18 +98,37 @@ func (c *client) call(ctx context.Context, method, path, bearer string, body map
 	return c.do(req, want, into)
 }
 
+// do sends a request and reads JSON.
 func (c *client) do(req *http.Request, want int, into any) error {
-	resp, err := c.http.Do(req)
+	body, err := c.send(req, want)
 	if err != nil {
 		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != want {
-		return &refusal{status: resp.StatusCode, body: body}
 	}
 	return json.Unmarshal(body, into)
+}
+
+// text reads a short text that anybody may read.
+func (c *client) text(ctx context.Context, path string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	if err != nil {
+		return "", err
+	}
+	body, err := c.send(req, http.StatusOK)
+	return string(body), err
+}
+
+func (c *client) send(req *http.Request, want int) ([]byte, error) {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != want {
+		return nil, &refusal{status: resp.StatusCode, body: body}
+	}
+	return body, nil
 }

@@ -55,7 +55,8 @@ To run it for real:
   agentidp config                 every setting, its default and its meaning
   agentidp serve                  the server
   agentidp admin bootstrap        one more admin agent, to call the API with
-  agentidp keys rotate            the next signing key, published before it signs`,
+  agentidp keys rotate            the next signing key, published before it signs
+  agentidp audit verify           check the record, as anybody can`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -77,6 +78,16 @@ func help(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
 // flagName turns TOKEN_TTL into token-ttl.
 func flagName(setting string) string { return strings.ReplaceAll(strings.ToLower(setting), "_", "-") }
+
+// env gives a variable of the environment that is none of the settings.
+func (c *command) env(name string) string {
+	for _, pair := range c.environ {
+		if value, found := strings.CutPrefix(pair, name+"="); found {
+			return value
+		}
+	}
+	return ""
+}
 
 // config reads the settings of this call.
 func (c *command) config() (*config.Config, error) {

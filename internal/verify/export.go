@@ -57,7 +57,8 @@ type Summary struct {
 	Dropped int64
 	// ShortestRetention is the shortest that a drop followed, in days; 0 without drops.
 	ShortestRetention int64
-	// Last is the last checkpoint, and Signed the note that it came in.
+	// Last is the last checkpoint that was right, or that shows a fork, and Signed the
+	// note that it came in.
 	Last   transparency.Checkpoint
 	Signed []byte
 }
@@ -248,6 +249,7 @@ func (e *exportReader) checkpoint(line []byte) error {
 	case c.Root != e.tree.root():
 		return e.between(WrongTree, fmt.Sprintf("the leaves do not lead to the root of the checkpoint of size %d", c.Size))
 	case e.different:
+		e.sum.Last, e.sum.Signed = c, signed // the proof of it, together with the remembered one
 		return &Failure{Kind: Forked, Sequence: 1, Last: e.cfg.Seen.Size, Line: e.line, Detail: fmt.Sprintf(
 			"the log signed a tree of %d leaves that does not contain the tree of %d leaves it showed before", c.Size, e.cfg.Seen.Size)}
 	}

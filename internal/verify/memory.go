@@ -77,6 +77,9 @@ func (m *Memory) Key() string { return m.is.Key }
 // Seen gives the last checkpoint that was accepted; nil where there is none.
 func (m *Memory) Seen() *transparency.Checkpoint { return m.seen }
 
+// Signed gives the note that the last checkpoint came in; empty where there is none.
+func (m *Memory) Signed() string { return m.is.Checkpoint }
+
 // Log gives the verifier of the key; nil where none is remembered yet.
 func (m *Memory) Log() note.Verifier { return m.log }
 
