@@ -238,10 +238,9 @@ func (v *verification) report(out *printer, sum verify.Summary, before *transpar
 		out.line("  dropped      %d events by %d drops, the shortest retention %d days", sum.Dropped, sum.Drops, sum.ShortestRetention)
 	}
 	out.line("  checkpoints  %d signed, the last with the root %s", sum.Checkpoints, sum.Last.Root)
-	switch {
-	case before == nil:
+	if before == nil {
 		out.line("  last time    nothing was remembered; from now on the log must contain these %d leaves", sum.Last.Size)
-	default:
+	} else {
 		out.line("  last time    it had %d leaves, and still has them", before.Size)
 	}
 	out.line("  rate         %.0f events/s (%s)", float64(sum.Events)/max(took.Seconds(), 1e-9), took.Round(time.Millisecond))

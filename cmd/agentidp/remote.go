@@ -72,7 +72,7 @@ func (c *command) bearer(ctx context.Context, server *client, scopes string) (se
 	if granted.AccessToken == "" {
 		return secret.Value{}, errors.New("getting a token: the answer has none")
 	}
-	for _, wanted := range strings.Fields(scopes) {
+	for wanted := range strings.FieldsSeq(scopes) {
 		if granted.Scope != "" && !slices.Contains(strings.Fields(granted.Scope), wanted) {
 			return secret.Value{}, fmt.Errorf("the client may not %s", wanted)
 		}
@@ -104,7 +104,7 @@ func (c *client) stream(ctx context.Context, path string, query url.Values, bear
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+bearer.Reveal())
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req) //nolint:bodyclose // what is returned closes it
 	if err != nil {
 		cancel(err)
 		return nil, err

@@ -175,14 +175,14 @@ func TestGapsAreASet(t *testing.T) {
 			if got := g.explain(from, to); got != want {
 				t.Fatalf("seed %d: explain(%d, %d) = %d, want %d", seed, from, to, got, want)
 			}
-			first, any := int64(0), false
+			first, left := int64(0), false
 			for i := range set {
-				if !any || i < first {
-					first, any = i, true
+				if !left || i < first {
+					first, left = i, true
 				}
 			}
-			if got, found := g.first(); got != first || found != any {
-				t.Fatalf("seed %d: first = %d %t, want %d %t", seed, got, found, first, any)
+			if got, found := g.first(); got != first || found != left {
+				t.Fatalf("seed %d: first = %d %t, want %d %t", seed, got, found, first, left)
 			}
 		}
 		g.explain(0, 1<<60)

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -64,7 +65,7 @@ func FuzzLine(f *testing.F) {
 		given := slices.Clone(line)
 		if e, err := readEvent(slices.Clone(line)); err == nil {
 			h, err := readHead(e.body())
-			if err == nil && h.version == 1 && (len(h.id) != 36 || !strings.HasPrefix(string(e.body()), `{"v":1,"id":"`+string(h.id)+`"`) || !strings.HasSuffix(string(given), string(e.body()[1:]))) {
+			if err == nil && h.version == 1 && (len(h.id) != 36 || !strings.HasPrefix(string(e.body()), `{"v":1,"id":"`+string(h.id)+`"`) || !bytes.HasSuffix(given, e.body()[1:])) {
 				t.Errorf("%q was read as the event %q", given, e.body())
 			}
 			_, _ = readDrop(e.body())

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/bits"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -106,7 +107,7 @@ func readHead(body []byte) (h head, err error) {
 // uuidMillis gives the time of a UUID of version 7 (RFC 9562 §5.7) in lower case.
 func uuidMillis(text []byte) (millis int64, ok bool) {
 	for i, c := range text {
-		digit := int64(0)
+		var digit int64
 		switch {
 		case i == 8 || i == 13 || i == 18 || i == 23:
 			if c != '-' {
@@ -124,7 +125,7 @@ func uuidMillis(text []byte) (millis int64, ok bool) {
 			millis = millis<<4 | digit
 		}
 	}
-	return millis, text[14] == '7' && bytes.IndexByte([]byte("89ab"), text[19]) >= 0
+	return millis, text[14] == '7' && strings.IndexByte("89ab", text[19]) >= 0
 }
 
 // timeMillis reads YYYY-MM-DDThh:mm:ss.ffffffZ.
@@ -158,8 +159,9 @@ type subtreeLine struct {
 
 // readSubtree reads the line of a subtree that is not shown.
 func readSubtree(line []byte) (s subtreeLine, err error) {
-	rest, ok := bytes.CutPrefix(line, []byte(subtreeStart))
-	if s.from, rest, ok = cutNumber(rest); !ok || len(rest) == 0 || rest[0] != ',' {
+	rest, starts := bytes.CutPrefix(line, []byte(subtreeStart))
+	var ok bool
+	if s.from, rest, ok = cutNumber(rest); !starts || !ok || len(rest) == 0 || rest[0] != ',' {
 		return s, errLine
 	}
 	if s.to, rest, ok = cutNumber(rest[1:]); !ok {
