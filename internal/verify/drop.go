@@ -96,9 +96,6 @@ func (d *drop) each(do func(from, to int64)) error {
 				return errList
 			}
 		}
-		if to > d.last {
-			return errList
-		}
 		count, end = count+to-from+1, to
 		do(from-1, to)
 		if len(after) == 0 {

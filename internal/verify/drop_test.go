@@ -72,6 +72,7 @@ func TestADropKeepsTheRules(t *testing.T) {
 		"what comes later":      {dropOf(now, orgA, now.Add(-90*day), 90, 200, 1, 200, "1-200"), UnlawfulDrop},
 		"later than it says":    {dropOf(now, orgA, now.Add(-90*day), 90, 2, 1, 9, "1,200"), UnlawfulDrop},
 		"of today":              {dropOf(now, orgA, now.Add(-23*time.Hour), 1, 1, 9, 9, "9"), UnlawfulDrop},
+		"of nearly a day":       {dropOf(now, orgA, now.Add(30*time.Second-day), 1, 1, 9, 9, "9"), UnlawfulDrop},
 		"before time":           {dropOf(now, orgA, now.Add(-89*day), 90, 1, 9, 9, "9"), UnlawfulDrop},
 		"no retention":          {dropOf(now, orgA, now.Add(-89*day), 0, 1, 9, 9, "9"), UnlawfulDrop},
 		"an endless retention":  {dropOf(now, orgA, now.Add(-89*day), 1<<50, 1, 9, 9, "9"), UnlawfulDrop},

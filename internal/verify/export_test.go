@@ -121,6 +121,7 @@ func TestAChangedExportIsRefused(t *testing.T) {
 		"a subtree again":            {func(s []string) []string { s[41] = verifytest.SubtreeLine(40, 41, hash(41)); return s }, Reordered, 41, ""},
 		"a subtree swapped":          {func(s []string) []string { s[41], s[42] = s[42], verifytest.SubtreeLine(41, 42, hash(42)); return s }, Reordered, 42, ""},
 		"a subtree of three":         {func(s []string) []string { s[41] = verifytest.SubtreeLine(41, 44, hash(43)); return s }, Malformed, 42, ""},
+		"a subtree of three in line": {func(s []string) []string { s[42] = verifytest.SubtreeLine(42, 45, l.LeafHash(43)); return s }, Malformed, 43, ""},
 		"a subtree out of line":      {func(s []string) []string { s[41] = verifytest.SubtreeLine(41, 43, hash(43)); return s }, Malformed, 42, ""},
 		"a subtree of nothing":       {func(s []string) []string { s[41] = verifytest.SubtreeLine(41, 41, hash(43)); return s }, Malformed, 42, ""},
 		"a line of something else":   {func(s []string) []string { s[41] = `{"hello":1}`; return s }, Malformed, 42, ""},
