@@ -46,7 +46,7 @@ fmt: ## format the code
 	$(LINT) gofumpt -w $$(git ls-files '*.go')
 
 fuzz: ## each fuzz target for 20 seconds
-	@set -e; for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz || true); do echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime 20s $$p; done; done
+	@set -e; for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz || true); do echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime 20s -fuzzminimizetime 1s $$p; done; done
 
 clean: ## remove what was built and measured
 	rm -rf bin .coverage

@@ -34,10 +34,10 @@ type exported struct {
 }
 
 // remoteFlags are the flags that say whose events to ask for, and where.
-func (e *exported) remoteFlags(cmd *cobra.Command) {
+func (e *exported) remoteFlags(cmd *cobra.Command, all string) {
 	cmd.Flags().StringVar(&e.url, "url", "", "the server's URL")
 	cmd.Flags().BoolVar(&e.allowHTTP, "allow-http", false, "send the client's secret in the clear, where the network is trusted")
-	cmd.Flags().BoolVar(&e.all, "all", false, "the events of all organizations; only for the operator")
+	cmd.Flags().BoolVar(&e.all, "all", false, all)
 	cmd.Flags().StringVar(&e.organization, "organization", "", "the id of another organization; only for the operator")
 }
 

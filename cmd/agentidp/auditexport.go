@@ -45,7 +45,7 @@ With --proof the lines carry what "agentidp audit verify" needs to check them of
 			return out.err
 		},
 	}
-	e.remoteFlags(cmd)
+	e.remoteFlags(cmd, "the events of all organizations; only for the operator")
 	cmd.Flags().StringVar(&e.format, "format", "ndjson", "ndjson, csv or ocsf")
 	cmd.Flags().BoolVar(&e.proof, "proof", false, "with hashes and checkpoints, to be verified")
 	cmd.Flags().Int64Var(&e.after, "after", 0, "only events after this sequence")
