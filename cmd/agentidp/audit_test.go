@@ -133,7 +133,7 @@ func TestOneProofIsVerified(t *testing.T) {
 
 	fork := grow(l.Fork(30), 30)
 	r.run(2, []string{"forked"}, "verify", "--proof", write(t, "x", proof(fork, 40, 50)), "--key", l.Key)
-	r.run(2, []string{"forked"}, "verify", "--proof", write(t, "x", proof(fork, 40, 60)), "--url", s.URL)
+	r.run(2, []string{"forked", "keep this", "\n50\n", "\n60\n"}, "verify", "--proof", write(t, "x", proof(fork, 40, 60)), "--url", s.URL)
 	s.broken = "/audit/consistency"
 	r.run(1, []string{"500"}, "verify", "--proof", late, "--url", s.URL)
 	r.run(2, []string{"wrong tree", "event 6 ("}, "verify", "--proof", write(t, "x", strings.Replace(proof(l, 6, 20), `"leafIndex":6`, `"leafIndex":5`, 1)), "--key", l.Key)

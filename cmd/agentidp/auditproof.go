@@ -34,7 +34,7 @@ func (v *verification) one(cmd *cobra.Command) error {
 	}
 	growth, err := v.related(cmd, c)
 	if err != nil {
-		return err
+		return errors.Join(err, v.evidence(&printer{w: cmd.ErrOrStderr()}, err, p.Checkpoint))
 	}
 	if v.pin != nil {
 		if err := v.pin.Save(); err != nil {

@@ -113,7 +113,7 @@ func (v *verification) run(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("%w: save GET /audit/consistency?from=%d&to=%d and give it with --consistency, or verify with --url", err, seen, sum.Last.Size)
 	}
 	if err != nil {
-		return errors.Join(err, v.evidence(&printer{w: cmd.ErrOrStderr()}, err, sum))
+		return errors.Join(err, v.evidence(&printer{w: cmd.ErrOrStderr()}, err, string(sum.Signed)))
 	}
 	before := v.memory.Seen()
 	if err := v.remember(sum.Signed); err != nil {
@@ -220,12 +220,12 @@ func (v *verification) fetchConsistency(ctx context.Context, from, to int64) (ve
 
 // evidence prints the two signed checkpoints that contradict each other, which convince
 // everybody else, too.
-func (v *verification) evidence(out *printer, err error, sum verify.Summary) error {
+func (v *verification) evidence(out *printer, err error, signed string) error {
 	var wrong *verify.Failure
 	if !errors.As(err, &wrong) || wrong.Kind != verify.Forked && wrong.Kind != verify.RolledBack {
 		return nil
 	}
-	out.line("keep this, it is the proof. The log signed before:\n\n%s\nand now:\n\n%s", v.memory.Signed(), sum.Signed)
+	out.line("keep this, it is the proof. The log signed before:\n\n%s\nand now:\n\n%s", v.memory.Signed(), signed)
 	return out.err
 }
 

@@ -66,7 +66,7 @@ func (d *drop) check(sequence int64, now time.Time, seen *ages) error {
 	case d.before.IsZero():
 		return errors.New("it does not say before when")
 	case d.at.After(now.Add(clockSkew)):
-		return errors.New("it is dated in the future")
+		return fmt.Errorf("it is dated %s, and the clock here says %s", d.at.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	case kept < leastAge:
 		return errors.New("it dropped events that were less than 24 hours old")
 	case d.retentionDays < 1 || kept/(24*time.Hour) < 1e5 && kept+rounding < time.Duration(min(d.retentionDays, 1e5))*24*time.Hour:
