@@ -1,19 +1,23 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/mod/sumdb/note"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/config"
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
+	"git.sentryagent.ai/sentryagent-idp/internal/verify"
 )
 
 // teller is the story while it is told: it stops at the first step that does not
@@ -23,6 +27,7 @@ type teller struct {
 	out    *printer
 	client *client
 	admin  string // a bearer token for the management API
+	event  string // the newest event of the agent
 }
 
 // tell walks through the main job as a client would.
@@ -46,6 +51,7 @@ func tell(ctx context.Context, out *printer, c *client, admin credential.Issued,
 		func() error { return t.verify(token) },
 		func() error { return t.suspend(a, token) },
 		func() error { return t.record(a) },
+		t.prove,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -157,6 +163,7 @@ func (t *teller) record(a registered) error {
 	t.step(5, "All of it is on record: GET /audit/events?agentId=…")
 	var page struct {
 		Items []struct {
+			ID       string `json:"id"`
 			Sequence int64  `json:"sequence"`
 			Time     string `json:"time"`
 			Action   string `json:"action"`
@@ -167,8 +174,41 @@ func (t *teller) record(a registered) error {
 	if err := t.client.call(t.ctx, http.MethodGet, "/audit/events?agentId="+url.QueryEscape(a.ID), t.admin, nil, http.StatusOK, &page); err != nil {
 		return fmt.Errorf("reading the record: %w", err)
 	}
+	if len(page.Items) == 0 {
+		return errors.New("the record of the agent is empty")
+	}
+	t.event = page.Items[0].ID
 	for _, e := range page.Items {
 		t.out.line("   #%-4d %s  %-18s %-8s %s", e.Sequence, e.Time, e.Action, e.Outcome, e.Reason)
 	}
+	return nil
+}
+
+// prove checks the newest event as an outsider would, with the log's public key alone.
+func (t *teller) prove() error {
+	t.step(6, "Nobody can quietly rewrite it: GET /audit/events/{eventId}/proof")
+	key, err := t.client.text(t.ctx, "/audit/key")
+	if err != nil {
+		return fmt.Errorf("reading the log's key: %w", err)
+	}
+	log, err := note.NewVerifier(strings.TrimSpace(key))
+	if err != nil {
+		return fmt.Errorf("reading the log's key: %w", err)
+	}
+	var answer json.RawMessage
+	if err := t.client.call(t.ctx, http.MethodGet, "/audit/events/"+url.PathEscape(t.event)+"/proof", t.admin, nil, http.StatusOK, &answer); err != nil {
+		return fmt.Errorf("asking for a proof: %w", err)
+	}
+	proof, err := verify.ReadInclusion(bytes.NewReader(answer))
+	if err != nil {
+		return err
+	}
+	event, checkpoint, err := proof.Verify(log)
+	if err != nil {
+		return err
+	}
+	t.out.line("   signed by  %s", log.Name())
+	t.out.line("   the log    %d events, root %s", checkpoint.Size, checkpoint.Root)
+	t.out.line("   proven     #%d %s, by %d hashes", proof.LeafIndex+1, event.Action, len(proof.Hashes))
 	return nil
 }

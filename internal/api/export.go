@@ -82,7 +82,11 @@ func (h *Handler) readExport(ctx context.Context, c *call) (exportQuery, error) 
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request, q exportQuery) {
 	ctx := r.Context()
 	s := &exportWriter{w: w, control: http.NewResponseController(w), format: q.format}
-	err := h.writeExport(ctx, s, q)
+	// The request is read; its time-out would end an export that takes longer.
+	err := s.control.SetReadDeadline(time.Time{})
+	if err == nil {
+		err = h.writeExport(ctx, s, q)
+	}
 	if err == nil {
 		err = s.flush()
 	}
