@@ -9,7 +9,7 @@ least=$1
 dirs=.coverage/unit
 [ -n "$(ls .coverage/e2e 2>/dev/null)" ] && dirs=$dirs,.coverage/e2e
 go tool covdata textfmt -i="$dirs" -o .coverage/all.txt
-grep -v -e /internal/pgtest/ -e /internal/app/apptest/ -e /internal/store/storetest/ -e /internal/limit/limittest/ -e /internal/redistest/ -e /internal/porttest/ .coverage/all.txt > .coverage/product.txt
+grep -v -e /internal/pgtest/ -e /internal/app/apptest/ -e /internal/store/storetest/ -e /internal/limit/limittest/ -e /internal/redistest/ -e /internal/porttest/ -e /internal/verify/verifytest/ .coverage/all.txt > .coverage/product.txt
 awk -v least="$least" '
   NR > 1 {
     split($0, part, ":"); package = part[1]; sub("/[^/]*$", "", package)
