@@ -129,6 +129,9 @@ func (r *record) verify(s *apptest.Server, remembered map[int64]tlog.Hash) (*out
 }
 
 func TestAMillionEventsAndEveryForgery(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a minute or more")
+	}
 	contract, err := apptest.LoadContract()
 	if err != nil {
 		t.Fatal(err)
