@@ -35,8 +35,6 @@ type record struct {
 	key      note.Verifier
 }
 
-func (r *record) database() string { return filepath.Join(r.dir, "agentidp.db") }
-
 // fill appends events until the log has that many.
 func (r *record) fill(dir string, size int64, reason string) {
 	r.Helper()
@@ -216,22 +214,11 @@ func (r *record) forgeries(s *apptest.Server, remembered map[int64]tlog.Hash) {
 			}
 		}
 	}
-	var triggers []string
-	rows, err := db.QueryContext(r.Context(), "SELECT name FROM sqlite_master WHERE type = 'trigger'")
-	if err != nil {
+	var triggers string
+	if err := db.QueryRowContext(r.Context(), "SELECT group_concat('DROP TRIGGER ' || name, '; ') FROM sqlite_master WHERE type = 'trigger'").Scan(&triggers); err != nil {
 		r.Fatal(err)
 	}
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			r.Fatal(err)
-		}
-		triggers = append(triggers, "DROP TRIGGER "+name)
-	}
-	if err := rows.Close(); err != nil {
-		r.Fatal(err)
-	}
-	exec(triggers...)
+	exec(triggers)
 	exec("CREATE TABLE kept AS SELECT * FROM audit_events WHERE sequence BETWEEN 499999 AND 500002",
 		"CREATE TABLE kept_tiles AS SELECT * FROM audit_tiles WHERE level = 0 AND n = 499999 / 256",
 		"CREATE TABLE newest AS SELECT * FROM audit_events WHERE sequence = (SELECT published_size FROM audit_tree)")

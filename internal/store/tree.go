@@ -12,12 +12,12 @@ import (
 )
 
 // EnsureLogKey stores the log's key where there is none, and gives the stored one.
-func (s *Store) EnsureLogKey(ctx context.Context, make func() (transparency.StoredKey, error)) (transparency.StoredKey, error) {
+func (s *Store) EnsureLogKey(ctx context.Context, create func() (transparency.StoredKey, error)) (transparency.StoredKey, error) {
 	k, err := s.logKey(ctx)
 	if err == nil || !errors.Is(err, sql.ErrNoRows) {
 		return k, err
 	}
-	if k, err = make(); err != nil {
+	if k, err = create(); err != nil {
 		return k, err
 	}
 	rows := giving("origin text", "verifier text", "sealed bytea")

@@ -70,7 +70,7 @@ type StoredKey struct {
 type KeyStore interface {
 	// EnsureLogKey stores the key where there is none, and gives the one that is
 	// stored.
-	EnsureLogKey(ctx context.Context, make func() (StoredKey, error)) (StoredKey, error)
+	EnsureLogKey(ctx context.Context, create func() (StoredKey, error)) (StoredKey, error)
 	// ResealLogKey replaces the sealed form of the key.
 	ResealLogKey(ctx context.Context, sealed []byte) error
 }

@@ -2,7 +2,9 @@ package transparency
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 
 	"github.com/google/uuid"
@@ -27,7 +29,7 @@ type Visitor interface {
 	Checkpoint(signed []byte) error
 }
 
-// chunk is how many leaves are looked at at a time.
+// chunk is how many leaves are looked at in one go.
 const chunk = 8 << TileHeight
 
 // Walk shows the visitor the events of a range, up to now, with all that proves them;
@@ -132,7 +134,7 @@ func (w *walk) hide(ctx context.Context, c Checkpoint, tiles TileStore, end int6
 	for from := w.shown; from < end; {
 		level := bits.Len64(uint64(end-from)) - 1 //nolint:gosec // it is positive
 		if from > 0 {
-			level = min(level, bits.TrailingZeros64(uint64(from))) //nolint:gosec // so is this
+			level = min(level, bits.TrailingZeros64(uint64(from)))
 		}
 		indexes = append(indexes, tlog.StoredHashIndex(level, from>>level))
 		from += 1 << level
@@ -209,10 +211,10 @@ func (l *Log) Bundle(ctx context.Context, events Events, t tlog.Tile) ([]byte, e
 	}
 	var b []byte
 	for _, e := range stored {
-		if len(e.Body) > 1<<16-1 {
+		if len(e.Body) > math.MaxUint16 {
 			return nil, fmt.Errorf("event %d is too long for a bundle", e.Sequence)
 		}
-		b = append(b, byte(len(e.Body)>>8), byte(len(e.Body)))
+		b = binary.BigEndian.AppendUint16(b, uint16(len(e.Body))) //nolint:gosec // see above
 		b = append(b, e.Body...)
 	}
 	return b, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -191,7 +192,7 @@ func treeTiles(b *bench) {
 	ctx := b.Context()
 	b.must("seizing", b.store.SeizeTree(ctx, 0, "a"))
 	tile := func(level int, n int64, width int) (tlog.Tile, []byte) {
-		return tlog.Tile{H: transparency.TileHeight, L: level, N: n, W: width}, bytes.Repeat([]byte{byte(level), byte(n)}, 16*width)
+		return tlog.Tile{H: transparency.TileHeight, L: level, N: n, W: width}, bytes.Repeat(fmt.Appendf(nil, "%d%d", level, n), 16*width)
 	}
 	first, narrow := tile(0, 0, 2)
 	other, above := tile(1, 0, 1)
@@ -224,7 +225,8 @@ func treePublish(b *bench) {
 		b.Errorf("before anybody published it, readers see %q", t.Published)
 	}
 	for _, p := range []transparency.Publication{
-		{Size: 7, Checkpoint: []byte("seven"), Remember: true, At: b.now()}, {Size: 9, Checkpoint: []byte("nine"), Remember: true, At: b.now()},
+		{Size: 7, Checkpoint: []byte("seven"), Remember: true, At: b.now()},
+		{Size: 9, Checkpoint: []byte("nine"), Remember: true, At: b.now()},
 		{Size: 8, Checkpoint: []byte("eight"), Remember: true, At: b.now()},
 	} {
 		b.must("publishing", b.store.PublishCheckpoint(ctx, p))
