@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 )
 
 // Column is a column of rows that are given with a statement.
@@ -54,39 +56,103 @@ func (s *Store) with(g given) (clause string, args []any) {
 // most is how many rows one statement carries; engines bound its parameters.
 const most = 1000
 
+// Statement is SQL in PostgreSQL's style, with what is bound to it.
+type Statement struct {
+	Query string
+	Args  []any
+}
+
+// Scanner is a row that can be read.
+type Scanner interface{ Scan(dest ...any) error }
+
+// Ask runs a statement within a transaction and shows each of its rows.
+type Ask func(ctx context.Context, st Statement, each func(row Scanner) error) error
+
+// Pipeliner is a Dialect that can send several statements at once.
+type Pipeliner interface {
+	// Pipeline begins a transaction and reads one number with the first statement in one
+	// round trip; writes what decide gives for it, and commits, in another. Where decide
+	// fails nothing is written, and its error is returned.
+	Pipeline(ctx context.Context, db *sql.DB, first Statement, decide func(ctx context.Context, n int64, ask Ask) ([]Statement, error)) error
+}
+
+// pipeline does so by an engine that can, and one statement after the other by any
+// other; again where the engine asks for it.
+func (s *Store) pipeline(ctx context.Context, first Statement, decide func(ctx context.Context, n int64, ask Ask) ([]Statement, error)) error {
+	p, ok := s.dialect.(Pipeliner)
+	if !ok {
+		return s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
+			var n int64
+			if err := s.row(ctx, tx, first.Query, first.Args...).Scan(&n); err != nil {
+				return broken("beginning a batch", err)
+			}
+			statements, err := decide(ctx, n, func(ctx context.Context, st Statement, each func(Scanner) error) error {
+				_, err := list(ctx, s, tx, func(row scanner) (none struct{}, err error) { return none, each(row) }, st.Query, st.Args...)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return s.run(ctx, tx, statements)
+		})
+	}
+	return s.again(ctx, func(ctx context.Context) error {
+		err := p.Pipeline(ctx, s.write, first, decide)
+		if err == nil || fault.As(err) != nil {
+			return err
+		}
+		return broken("writing a batch", err)
+	})
+}
+
+// run carries out statements in order.
+func (s *Store) run(ctx context.Context, tx *sql.Tx, statements []Statement) error {
+	for _, st := range statements {
+		if _, err := s.exec(ctx, tx, st.Query, st.Args...); err != nil {
+			return broken("writing", err)
+		}
+	}
+	return nil
+}
+
 // append writes events in order and gives them the next places in the log.
 func (s *Store) append(ctx context.Context, tx *sql.Tx, events ...audit.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
 	audit.Receive(ctx, events[0])
-	var last int64
-	err := s.row(ctx, tx, "UPDATE audit_head SET sequence = sequence + $1 RETURNING sequence", len(events)).Scan(&last)
-	if err != nil {
-		return broken("taking places in the audit log", err)
-	}
-	next := last - int64(len(events)) + 1
-	for chunk := range slices.Chunk(events, most) {
-		rows := giving("sequence bigint", "id uuid", "organization_id uuid", "time timestamptz", "agent_id uuid",
-			"actor_id text", "action text", "outcome text", "body bytea")
-		for _, e := range chunk {
-			rows.add(next, e.ID, e.OrganizationID, e.Time, e.AgentID, e.Actor.ID, string(e.Action), string(e.Outcome), e.Encode())
-			next++
-		}
-		clause, args := s.with(rows)
-		if _, err := s.exec(ctx, tx, clause+`INSERT INTO audit_events (sequence, id, organization_id, time, agent_id, actor_id, action, outcome, body)
-			SELECT sequence, id, organization_id, time, agent_id, actor_id, action, outcome, body FROM given`, args...); err != nil {
-			return broken("appending to the audit log", err)
-		}
+	if err := s.run(ctx, tx, s.appending(events)); err != nil {
+		return fmt.Errorf("appending to the audit log: %w", err)
 	}
 	return nil
+}
+
+// appending gives what writes events in order at the next places in the log.
+func (s *Store) appending(events []audit.Event) []Statement {
+	if len(events) == 0 {
+		return nil
+	}
+	statements := []Statement{{"UPDATE audit_head SET sequence = sequence + $1", []any{len(events)}}}
+	place := -len(events)
+	for chunk := range slices.Chunk(events, most) {
+		rows := giving("place bigint", "id uuid", "organization_id uuid", "time timestamptz", "agent_id uuid",
+			"actor_id text", "action text", "outcome text", "body bytea")
+		for _, e := range chunk {
+			place++
+			rows.add(place, e.ID, e.OrganizationID, e.Time, e.AgentID, e.Actor.ID, string(e.Action), string(e.Outcome), e.Encode())
+		}
+		clause, args := s.with(rows)
+		statements = append(statements, Statement{clause + `INSERT INTO audit_events (sequence, id, organization_id, time, agent_id, actor_id, action, outcome, body)
+			SELECT h.sequence + place, id, organization_id, time, agent_id, actor_id, action, outcome, body FROM given CROSS JOIN audit_head h`, args})
+	}
+	return statements
 }
 
 // revisions is what a credential and its agent stand at.
 type revisions struct{ agent, credential int64 }
 
 // revisions reads what the credentials stand at now.
-func (s *Store) revisions(ctx context.Context, tx *sql.Tx, credentials []uuid.UUID) (map[uuid.UUID]revisions, error) {
+func (s *Store) revisions(ctx context.Context, ask Ask, credentials []uuid.UUID) (map[uuid.UUID]revisions, error) {
 	current := make(map[uuid.UUID]revisions, len(credentials))
 	for chunk := range slices.Chunk(credentials, most) {
 		rows := giving("id uuid")
@@ -94,15 +160,16 @@ func (s *Store) revisions(ctx context.Context, tx *sql.Tx, credentials []uuid.UU
 			rows.add(id)
 		}
 		clause, args := s.with(rows)
-		_, err := list(ctx, s, tx, func(row scanner) (none struct{}, err error) {
-			var (
-				id uuid.UUID
-				r  revisions
-			)
-			err = row.Scan(&id, &r.agent, &r.credential)
-			current[id] = r
-			return none, err
-		}, clause+`SELECT c.id, a.revision, c.revision FROM given JOIN credentials c ON c.id = given.id JOIN agents a ON a.id = c.agent_id`, args...)
+		err := ask(ctx, Statement{clause + `SELECT c.id, a.revision, c.revision FROM given JOIN credentials c ON c.id = given.id JOIN agents a ON a.id = c.agent_id`, args},
+			func(row Scanner) error {
+				var (
+					id uuid.UUID
+					r  revisions
+				)
+				err := row.Scan(&id, &r.agent, &r.credential)
+				current[id] = r
+				return err
+			})
 		if err != nil {
 			return nil, broken("checking revisions", err)
 		}
@@ -119,9 +186,10 @@ func (u lastUse) note(id uuid.UUID, at time.Time) {
 	}
 }
 
-// saveLastUse notes in a column of a table when its rows were used last; it never
-// goes back.
-func (s *Store) saveLastUse(ctx context.Context, tx *sql.Tx, table, column string, used lastUse) error {
+// notingUse gives what notes in a column of a table when its rows were used last; it
+// never goes back.
+func (s *Store) notingUse(table, column string, used lastUse) []Statement {
+	var statements []Statement
 	// One order, so that two who note the same rows wait for each other only once.
 	ordered := slices.SortedFunc(maps.Keys(used), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 	for chunk := range slices.Chunk(ordered, most) {
@@ -130,10 +198,8 @@ func (s *Store) saveLastUse(ctx context.Context, tx *sql.Tx, table, column strin
 			rows.add(id, used[id])
 		}
 		clause, args := s.with(rows)
-		if _, err := s.exec(ctx, tx, clause+"UPDATE "+table+" SET "+column+" = given.at FROM given WHERE "+table+".id = given.id AND ("+
-			column+" IS NULL OR "+column+" < given.at)", args...); err != nil {
-			return broken("noting the last use", err)
-		}
+		statements = append(statements, Statement{clause + "UPDATE " + table + " SET " + column + " = given.at FROM given WHERE " + table + ".id = given.id AND (" +
+			column + " IS NULL OR " + column + " < given.at)", args})
 	}
-	return nil
+	return statements
 }

@@ -19,33 +19,26 @@ import (
 // credentials as used, in one transaction.
 func (s *Store) AppendRecords(ctx context.Context, records []audit.Record) (audit.Batch, error) {
 	var done audit.Batch
-	err := s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		var err error
-		if done.Counter, err = s.lock(ctx, tx); err != nil {
-			return err
-		}
-		stale, err := s.stale(ctx, tx, records, done.Counter)
+	err := s.pipeline(ctx, s.locking(), func(ctx context.Context, counter int64, ask Ask) ([]Statement, error) {
+		stale, err := s.stale(ctx, ask, records, counter)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		done.Stale = stale
+		done = audit.Batch{Counter: counter, Stale: stale}
 		events := make([]audit.Event, 0, len(records))
 		for i, r := range records {
 			if !stale[i] {
 				events = append(events, r.Event)
 			}
 		}
-		if err := s.append(ctx, tx, events...); err != nil {
-			return err
-		}
-		return s.touch(ctx, tx, records, stale)
+		return append(s.appending(events), s.touching(records, stale)...), nil
 	})
 	return done, err
 }
 
 // stale finds the records whose basis no longer holds. Where the counter has not
 // moved since a basis was read, nothing can have changed.
-func (s *Store) stale(ctx context.Context, tx *sql.Tx, records []audit.Record, counter int64) (map[int]bool, error) {
+func (s *Store) stale(ctx context.Context, ask Ask, records []audit.Record, counter int64) (map[int]bool, error) {
 	var doubtful []uuid.UUID
 	for _, r := range records {
 		if r.Basis != nil && r.Basis.Counter != counter {
@@ -55,7 +48,7 @@ func (s *Store) stale(ctx context.Context, tx *sql.Tx, records []audit.Record, c
 	if len(doubtful) == 0 {
 		return nil, nil
 	}
-	current, err := s.revisions(ctx, tx, doubtful)
+	current, err := s.revisions(ctx, ask, doubtful)
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +65,8 @@ func (s *Store) stale(ctx context.Context, tx *sql.Tx, records []audit.Record, c
 	return stale, nil
 }
 
-// touch notes the last use of each agent and credential once per batch.
-func (s *Store) touch(ctx context.Context, tx *sql.Tx, records []audit.Record, stale map[int]bool) error {
+// touching gives what notes the last use of each agent and credential once per batch.
+func (s *Store) touching(records []audit.Record, stale map[int]bool) []Statement {
 	agents, credentials := lastUse{}, lastUse{}
 	for i, r := range records {
 		if r.Basis != nil && !stale[i] && r.Event.Outcome == audit.Success {
@@ -81,10 +74,7 @@ func (s *Store) touch(ctx context.Context, tx *sql.Tx, records []audit.Record, s
 			credentials.note(r.Basis.CredentialID, r.Event.Time)
 		}
 	}
-	if err := s.saveLastUse(ctx, tx, "agents", "last_auth_at", agents); err != nil {
-		return err
-	}
-	return s.saveLastUse(ctx, tx, "credentials", "last_used_at", credentials)
+	return append(s.notingUse("agents", "last_auth_at", agents), s.notingUse("credentials", "last_used_at", credentials)...)
 }
 
 func scanEvent(row scanner) (audit.Event, error) {

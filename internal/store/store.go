@@ -162,10 +162,15 @@ const maxAttempts = 4
 // and becomes UNAVAILABLE. A connection that is lost is no reason to do it again: the
 // commit may have come through.
 func (s *Store) transact(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	return s.again(ctx, func(ctx context.Context) error { return s.once(ctx, fn) })
+}
+
+// again does something again where the engine asks for it.
+func (s *Store) again(ctx context.Context, do func(ctx context.Context) error) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
-		err := s.once(ctx, fn)
+		err := do(ctx)
 		if err == nil || attempt == maxAttempts || !s.dialect.Retryable(err) {
 			return err
 		}
@@ -191,10 +196,14 @@ func (s *Store) once(ctx context.Context, fn func(ctx context.Context, tx *sql.T
 // first, so that no two wait for each other, and gives the change counter.
 func (s *Store) lock(ctx context.Context, tx *sql.Tx) (int64, error) {
 	var counter int64
-	if err := s.row(ctx, tx, "SELECT value FROM change_counter"+s.dialect.ForUpdate()).Scan(&counter); err != nil {
+	if err := s.row(ctx, tx, s.locking().Query).Scan(&counter); err != nil {
 		return 0, broken("reading the change counter", err)
 	}
 	return counter, nil
+}
+
+func (s *Store) locking() Statement {
+	return Statement{Query: "SELECT value FROM change_counter" + s.dialect.ForUpdate()}
 }
 
 // raise raises the change counter: every cached row must prove itself anew.
