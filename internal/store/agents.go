@@ -148,7 +148,7 @@ func (s *Store) Agent(ctx context.Context, organization, id uuid.UUID) (agent.Ag
 func (s *Store) UpdateAgent(ctx context.Context, organization, id uuid.UUID, change func(*agent.Agent) (audit.Event, error)) (agent.Agent, error) {
 	var a agent.Agent
 	err := s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := s.lock(ctx, tx); err != nil {
+		if err := s.lock(ctx, tx); err != nil {
 			return err
 		}
 		before, err := s.agent(ctx, tx, organization, id, s.dialect.ForUpdate())

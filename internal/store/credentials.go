@@ -56,7 +56,7 @@ func (s *Store) ChangeCredentials(ctx context.Context, organization, agentID uui
 	change func(h credential.Holder, live []credential.Credential) ([]credential.Credential, audit.Event, error),
 ) error {
 	return s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := s.lock(ctx, tx); err != nil {
+		if err := s.lock(ctx, tx); err != nil {
 			return err
 		}
 		a, err := s.agent(ctx, tx, organization, agentID, s.dialect.ForUpdate())

@@ -193,15 +193,16 @@ func (s *Store) once(ctx context.Context, fn func(ctx context.Context, tx *sql.T
 }
 
 // lock takes the lock that every transaction on agents, credentials and keys takes
-// first, so that no two wait for each other, and gives the change counter.
-func (s *Store) lock(ctx context.Context, tx *sql.Tx) (int64, error) {
+// first, so that no two wait for each other.
+func (s *Store) lock(ctx context.Context, tx *sql.Tx) error {
 	var counter int64
 	if err := s.row(ctx, tx, s.locking().Query).Scan(&counter); err != nil {
-		return 0, broken("reading the change counter", err)
+		return broken("reading the change counter", err)
 	}
-	return counter, nil
+	return nil
 }
 
+// locking gives what takes that lock and reads the change counter.
 func (s *Store) locking() Statement {
 	return Statement{Query: "SELECT value FROM change_counter" + s.dialect.ForUpdate()}
 }

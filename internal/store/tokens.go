@@ -84,7 +84,7 @@ func (s *Store) SigningKeys(ctx context.Context) ([]keys.Stored, error) {
 // returns.
 func (s *Store) ChangeSigningKeys(ctx context.Context, change func(current []keys.Stored) ([]keys.Stored, audit.Event, error)) error {
 	return s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := s.lock(ctx, tx); err != nil {
+		if err := s.lock(ctx, tx); err != nil {
 			return err
 		}
 		current, err := s.signingKeys(ctx, tx)
