@@ -18,6 +18,7 @@ type organizationView struct {
 	TokenRatePerMinute *int64    `json:"tokenRatePerMinute"`
 	AuditRetentionDays *int64    `json:"auditRetentionDays"`
 	AuditIntrospection bool      `json:"auditIntrospection"`
+	LegalHold          bool      `json:"legalHold"`
 	CreatedAt          time.Time `json:"createdAt"`
 	UpdatedAt          time.Time `json:"updatedAt"`
 }
@@ -25,7 +26,8 @@ type organizationView struct {
 func viewOrganization(o organization.Organization) organizationView {
 	return organizationView{
 		ID: o.ID, Name: o.Name, DisplayName: o.DisplayName, MaxAgents: o.MaxAgents, TokenRatePerMinute: o.TokenRatePerMinute,
-		AuditRetentionDays: o.AuditRetentionDays, AuditIntrospection: o.AuditIntrospection, CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt,
+		AuditRetentionDays: o.AuditRetentionDays, AuditIntrospection: o.AuditIntrospection, LegalHold: o.LegalHold,
+		CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt,
 	}
 }
 
@@ -52,6 +54,9 @@ func (h *Handler) createOrganization(ctx context.Context, c call) (reply, error)
 	}
 	if b := read[bool](o, "auditIntrospection", "true or false"); b != nil {
 		d.AuditIntrospection = *b
+	}
+	if b := read[bool](o, "legalHold", "true or false"); b != nil {
+		d.LegalHold = *b
 	}
 	o.readOnly("id", "createdAt", "updatedAt")
 	key := c.idempotencyKey()
@@ -106,7 +111,8 @@ func (h *Handler) patchOrganization(ctx context.Context, c call) (reply, error) 
 	}
 	p := organization.Patch{
 		DisplayName: o.text("displayName"), MaxAgents: o.limit("maxAgents"), TokenRatePerMinute: o.limit("tokenRatePerMinute"),
-		AuditRetentionDays: o.limit("auditRetentionDays"), AuditIntrospection: read[bool](o, "auditIntrospection", "true or false"), IfRevision: c.ifMatch(),
+		AuditRetentionDays: o.limit("auditRetentionDays"), AuditIntrospection: read[bool](o, "auditIntrospection", "true or false"),
+		LegalHold: read[bool](o, "legalHold", "true or false"), IfRevision: c.ifMatch(),
 	}
 	o.readOnly("id", "name", "createdAt", "updatedAt")
 	if err := c.accept(ctx, func() error { return h.cfg.Organizations.ValidatePatch(p) }); err != nil {

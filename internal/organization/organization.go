@@ -36,7 +36,9 @@ type Organization struct {
 	TokenRatePerMinute *int64
 	AuditRetentionDays *int64
 	AuditIntrospection bool
-	CreatedAt          time.Time
+	// LegalHold says that no event of the organization is dropped, however old.
+	LegalHold bool
+	CreatedAt time.Time
 	UpdatedAt          time.Time
 	Revision           int64
 }
@@ -72,6 +74,7 @@ type Limits struct {
 	TokenRatePerMinute *int64
 	AuditRetentionDays *int64
 	AuditIntrospection bool
+	LegalHold          bool
 }
 
 // Patch changes the members that are set; a set pointer to nil removes a limit.
@@ -81,6 +84,7 @@ type Patch struct {
 	TokenRatePerMinute **int64
 	AuditRetentionDays **int64
 	AuditIntrospection *bool
+	LegalHold          *bool
 	// IfRevision holds the revisions the caller accepts, none where it does not care.
 	IfRevision []int64
 }
@@ -102,7 +106,11 @@ func (s *Service) Create(ctx context.Context, by audit.Origin, d Draft) (Organiz
 		return Organization{}, err
 	}
 	o.ID, o.CreatedAt, o.UpdatedAt, o.Revision = uuid.New(), now, now, 1
-	event := by.Event(now, o.ID, audit.OrganizationCreated, o.target()).With(audit.Details{}.String("name", o.Name))
+	details := audit.Details{}.String("name", o.Name)
+	if o.LegalHold {
+		details = details.Bool("legalHold", true)
+	}
+	event := by.Event(now, o.ID, audit.OrganizationCreated, o.target()).With(details)
 	if err := s.store.CreateOrganization(ctx, o, event); err != nil {
 		return Organization{}, err
 	}
@@ -112,7 +120,7 @@ func (s *Service) Create(ctx context.Context, by audit.Origin, d Draft) (Organiz
 func (d Draft) organization() Organization {
 	return Organization{
 		Name: d.Name, DisplayName: d.DisplayName, MaxAgents: d.MaxAgents, TokenRatePerMinute: d.TokenRatePerMinute,
-		AuditRetentionDays: d.AuditRetentionDays, AuditIntrospection: d.AuditIntrospection,
+		AuditRetentionDays: d.AuditRetentionDays, AuditIntrospection: d.AuditIntrospection, LegalHold: d.LegalHold,
 	}
 }
 
@@ -151,8 +159,11 @@ func (s *Service) Update(ctx context.Context, by audit.Origin, id uuid.UUID, p P
 			return audit.Event{}, ErrUnchanged
 		}
 		o.UpdatedAt = s.now().UTC().Truncate(time.Microsecond)
-		return by.Event(o.UpdatedAt, o.ID, audit.OrganizationUpdated, o.target()).
-			With(audit.Details{}.Strings("changed", changed)), nil
+		details := audit.Details{}.Strings("changed", changed)
+		if slices.Contains(changed, "legalHold") { // whether it was set or lifted is what one wants to know later
+			details = details.Bool("legalHold", o.LegalHold)
+		}
+		return by.Event(o.UpdatedAt, o.ID, audit.OrganizationUpdated, o.target()).With(details), nil
 	})
 }
 
@@ -174,6 +185,10 @@ func (p Patch) apply(o *Organization) (changed []string) {
 	if p.AuditIntrospection != nil && *p.AuditIntrospection != o.AuditIntrospection {
 		o.AuditIntrospection = *p.AuditIntrospection
 		changed = append(changed, "auditIntrospection")
+	}
+	if p.LegalHold != nil && *p.LegalHold != o.LegalHold {
+		o.LegalHold = *p.LegalHold
+		changed = append(changed, "legalHold")
 	}
 	return changed
 }

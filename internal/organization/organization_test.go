@@ -220,6 +220,7 @@ func TestAPatchChangesWhatItNamesAndTheRevision(t *testing.T) {
 		{"tokenRatePerMinute", organization.Patch{TokenRatePerMinute: new(new(int64(60)))}, func(o *organization.Organization) { o.TokenRatePerMinute = new(int64(60)) }},
 		{"auditRetentionDays", organization.Patch{AuditRetentionDays: new(new(int64(90)))}, func(o *organization.Organization) { o.AuditRetentionDays = new(int64(90)) }},
 		{"auditIntrospection", organization.Patch{AuditIntrospection: new(true)}, func(o *organization.Organization) { o.AuditIntrospection = true }},
+		{"legalHold", organization.Patch{LegalHold: new(true)}, func(o *organization.Organization) { o.LegalHold = true }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			want, err := w.service.Get(t.Context(), id)
@@ -240,7 +241,8 @@ func TestAPatchChangesWhatItNamesAndTheRevision(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", gotJSON, wantJSON)
 			}
 			e := w.store.events[len(w.store.events)-1]
-			if want := `{"changed":["` + c.name + `"]}`; e.Action != audit.OrganizationUpdated || string(e.Details.JSON()) != want {
+			held := map[bool]string{true: `,"legalHold":true`}[c.name == "legalHold"]
+			if want := `{"changed":["` + c.name + `"]` + held + `}`; e.Action != audit.OrganizationUpdated || string(e.Details.JSON()) != want {
 				t.Errorf("the event %s tells %s, want %s", e.Action, e.Details.JSON(), want)
 			}
 		})

@@ -15,12 +15,12 @@ import (
 )
 
 const organizationColumns = `id, name, display_name, max_agents, token_rate_per_minute, audit_retention_days, audit_introspection,
-	created_at, updated_at, revision`
+	legal_hold, created_at, updated_at, revision`
 
 func scanOrganization(row scanner) (organization.Organization, error) {
 	var o organization.Organization
 	err := row.Scan(&o.ID, &o.Name, &o.DisplayName, &o.MaxAgents, &o.TokenRatePerMinute, &o.AuditRetentionDays, &o.AuditIntrospection,
-		when{&o.CreatedAt}, when{&o.UpdatedAt}, &o.Revision)
+		&o.LegalHold, when{&o.CreatedAt}, when{&o.UpdatedAt}, &o.Revision)
 	return o, err
 }
 
@@ -34,8 +34,9 @@ func (s *Store) CreateOrganization(ctx context.Context, o organization.Organizat
 		if err := s.claim(ctx, tx, o.ID); err != nil {
 			return err
 		}
-		_, err := s.exec(ctx, tx, "INSERT INTO organizations ("+organizationColumns+") VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)",
-			o.ID, o.Name, o.DisplayName, o.MaxAgents, o.TokenRatePerMinute, o.AuditRetentionDays, o.AuditIntrospection, o.CreatedAt, o.UpdatedAt, o.Revision)
+		_, err := s.exec(ctx, tx, "INSERT INTO organizations ("+organizationColumns+") VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)",
+			o.ID, o.Name, o.DisplayName, o.MaxAgents, o.TokenRatePerMinute, o.AuditRetentionDays, o.AuditIntrospection,
+			o.LegalHold, o.CreatedAt, o.UpdatedAt, o.Revision)
 		if err != nil {
 			if s.dialect.IsUniqueViolation(err) {
 				return fault.New(fault.Conflict, fault.CodeConflict, "an organization named "+o.Name+" exists already")
@@ -76,8 +77,8 @@ func (s *Store) UpdateOrganization(ctx context.Context, id uuid.UUID, change fun
 		}
 		o.Revision++
 		if _, err := s.exec(ctx, tx, `UPDATE organizations SET display_name = $1, max_agents = $2, token_rate_per_minute = $3, audit_retention_days = $4,
-			audit_introspection = $5, updated_at = $6, revision = $7 WHERE id = $8`,
-			o.DisplayName, o.MaxAgents, o.TokenRatePerMinute, o.AuditRetentionDays, o.AuditIntrospection, o.UpdatedAt, o.Revision, o.ID); err != nil {
+			audit_introspection = $5, legal_hold = $6, updated_at = $7, revision = $8 WHERE id = $9`,
+			o.DisplayName, o.MaxAgents, o.TokenRatePerMinute, o.AuditRetentionDays, o.AuditIntrospection, o.LegalHold, o.UpdatedAt, o.Revision, o.ID); err != nil {
 			return broken("storing an organization", err)
 		}
 		return s.append(ctx, tx, event)

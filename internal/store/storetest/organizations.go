@@ -37,7 +37,7 @@ func organizationTests() []test {
 
 func organizationReadsBack(b *bench) {
 	for i, want := range []organization.Organization{
-		{Name: "limited", DisplayName: "Ünï 組織", MaxAgents: new(int64(7)), TokenRatePerMinute: new(int64(600)), AuditRetentionDays: new(int64(365)), AuditIntrospection: true},
+		{Name: "limited", DisplayName: "Ünï 組織", MaxAgents: new(int64(7)), TokenRatePerMinute: new(int64(600)), AuditRetentionDays: new(int64(365)), AuditIntrospection: true, LegalHold: true},
 		{Name: "free"},
 	} {
 		want.ID, want.CreatedAt, want.UpdatedAt, want.Revision = uuid.New(), b.now(), b.now(), int64(i+1)
@@ -81,10 +81,10 @@ func organizationUpdated(b *bench) {
 	want := b.organization("globex", new(int64(3)))
 	for _, change := range []func(*organization.Organization){
 		func(o *organization.Organization) {
-			o.DisplayName, o.MaxAgents, o.TokenRatePerMinute, o.AuditRetentionDays, o.AuditIntrospection = "Новое", nil, new(int64(9)), new(int64(30)), true
+			o.DisplayName, o.MaxAgents, o.TokenRatePerMinute, o.AuditRetentionDays, o.AuditIntrospection, o.LegalHold = "Новое", nil, new(int64(9)), new(int64(30)), true, true
 		},
 		func(o *organization.Organization) {
-			o.DisplayName, o.MaxAgents, o.TokenRatePerMinute, o.AuditRetentionDays, o.AuditIntrospection = "", new(int64(1)), nil, nil, false
+			o.DisplayName, o.MaxAgents, o.TokenRatePerMinute, o.AuditRetentionDays, o.AuditIntrospection, o.LegalHold = "", new(int64(1)), nil, nil, false, false
 		},
 	} {
 		before, e := b.log(), b.event(audit.OrganizationUpdated, want.ID, uuid.Nil)
