@@ -22,7 +22,7 @@ import (
 type exportQuery struct {
 	format export.Format
 	proof  bool
-	wanted audit.Range
+	wanted audit.Part
 }
 
 func (h *Handler) exportEvents(ctx context.Context, c call) (reply, error) {
@@ -47,7 +47,7 @@ func (h *Handler) readExport(ctx context.Context, c *call) (exportQuery, error) 
 	if name == "" {
 		name = export.NDJSON
 	}
-	q := exportQuery{proof: c.query.flag("proof"), wanted: audit.Range{From: c.query.moment("from"), To: c.query.moment("to")}}
+	q := exportQuery{proof: c.query.flag("proof"), wanted: audit.Part{From: c.query.moment("from"), To: c.query.moment("to")}}
 	q.wanted.After, _ = c.query.count("after")
 	all := c.query.flag("all")
 	if q.proof && name != export.NDJSON {

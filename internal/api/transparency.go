@@ -40,7 +40,7 @@ func (h *Handler) proveEvent(ctx context.Context, c call) (reply, error) {
 		return nil, err
 	}
 	// The bytes as they are stored, and not as they would be written now.
-	stored, err := h.cfg.Log.Stored(ctx, audit.Range{Organization: c.tenant, After: e.Sequence - 1, UpTo: e.Sequence})
+	stored, err := h.cfg.Log.Stored(ctx, audit.Part{Organization: c.tenant, After: e.Sequence - 1, UpTo: e.Sequence})
 	if err != nil {
 		return nil, err
 	}

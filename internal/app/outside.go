@@ -66,7 +66,7 @@ func (s source) Events(ctx context.Context, after int64, limit int) ([]export.En
 		return nil, err
 	}
 	var entries []export.Entry
-	for r := (audit.Range{After: after}); r.After < newest && len(entries) == 0; r.After = r.UpTo {
+	for r := (audit.Part{After: after}); r.After < newest && len(entries) == 0; r.After = r.UpTo {
 		r.UpTo = min(r.After+int64(limit), newest)
 		events, err := s.log.Stored(ctx, r)
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 const (
 	keyPoll     = 5 * time.Second
 	maintenance = time.Minute
+	retention   = time.Hour
 	// listenAgain is how soon a node listens again after Redis was lost.
 	listenAgain = 2 * time.Second
 )
@@ -72,6 +73,7 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 	others.Go(func() {
 		a.every(background, maintenance, "maintaining the database", a.Maintain)
 	})
+	others.Go(func() { a.every(background, retention, "dropping old events", a.Retain) })
 	others.Go(func() {
 		a.every(background, maintenance, "noting the figures of the caches", func(ctx context.Context) error { s.caches.note(ctx); return nil })
 	})

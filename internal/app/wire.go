@@ -53,6 +53,8 @@ type App struct {
 	root   *keys.Root
 	hasher *credential.Hasher
 	now    func() time.Time
+
+	retention *audit.Retention
 }
 
 // Open opens the database and reads the signing keys; it makes none, as not every
@@ -81,6 +83,7 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger, now func
 	return &App{
 		Agents: agent.NewService(agents, minter, cfg.MaxTokenTTL, now), Credentials: credential.NewService(credentials, minter, now), Ring: ring,
 		cfg: cfg, logger: logger, store: s, redis: shared, root: root, hasher: hasher, now: now,
+		retention: audit.NewRetention(audit.RetentionConfig{Store: s, Days: cfg.AuditRetentionDays, Logger: logger, Now: now}),
 	}, nil
 }
 
@@ -120,6 +123,7 @@ func share(cfg *config.Config, s database, now func() time.Time) (*redis.Client,
 type database interface {
 	agent.Store
 	audit.Store
+	audit.RetentionStore
 	credential.Store
 	idempotency.Store
 	keys.Store
@@ -166,6 +170,10 @@ func (a *App) Close() error {
 
 // Maintain does what time makes due in the database. Run calls it every minute.
 func (a *App) Maintain(ctx context.Context) error { return a.store.Maintain(ctx, a.now()) }
+
+// Retain drops the events that are past their organization's retention, where the
+// clocks can be trusted. Run calls it every hour; one call at a time.
+func (a *App) Retain(ctx context.Context) error { return a.retention.Run(ctx) }
 
 // server is what serves requests for a known issuer.
 type server struct {

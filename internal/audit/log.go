@@ -57,7 +57,7 @@ type Store interface {
 	Events(ctx context.Context, organization uuid.UUID, f Filter, q page.Query) (page.Page[Event], error)
 	// StoredEvents gives the events of a part of the log as they are stored, in order.
 	// One whose body was dropped is left out.
-	StoredEvents(ctx context.Context, r Range) ([]Stored, error)
+	StoredEvents(ctx context.Context, p Part) ([]Stored, error)
 }
 
 // Stored is an event as it is kept: its place in the log and its canonical bytes.
@@ -66,8 +66,8 @@ type Stored struct {
 	Body     []byte
 }
 
-// Range is a part of the log.
-type Range struct {
+// Part is a part of the log.
+type Part struct {
 	// Organization is whose events are meant, uuid.Nil for those of all.
 	Organization uuid.UUID
 	// After and UpTo bound the sequence: after the one, up to and with the other.
@@ -201,8 +201,8 @@ func (l *Log) Events(ctx context.Context, organization uuid.UUID, f Filter, q pa
 }
 
 // Stored gives the events of a part of the log as they are stored, in order.
-func (l *Log) Stored(ctx context.Context, r Range) ([]Stored, error) {
-	return l.store.StoredEvents(ctx, r)
+func (l *Log) Stored(ctx context.Context, p Part) ([]Stored, error) {
+	return l.store.StoredEvents(ctx, p)
 }
 
 // Run commits until Close is called and everything queued has been committed.

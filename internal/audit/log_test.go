@@ -45,7 +45,7 @@ func (f *fakeStore) Events(context.Context, uuid.UUID, audit.Filter, page.Query)
 	return page.Page[audit.Event]{}, errors.New("not asked for here")
 }
 
-func (f *fakeStore) StoredEvents(context.Context, audit.Range) ([]audit.Stored, error) {
+func (f *fakeStore) StoredEvents(context.Context, audit.Part) ([]audit.Stored, error) {
 	return nil, errors.New("not asked for here")
 }
 

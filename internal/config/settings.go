@@ -67,7 +67,7 @@ func Settings() []Setting {
 			c.MaxTokenTTL, err = duration(s, time.Minute, 24*time.Hour)
 			return err
 		}},
-		{Name: "AUDIT_RETENTION_DAYS", Default: "90", Meaning: "days that audit events are meant to be kept", read: func(c *Config, s string) (err error) { c.AuditRetentionDays, err = number(s, 1, 36_500); return err }},
+		{Name: "AUDIT_RETENTION_DAYS", Default: "90", Meaning: "days that audit events are kept, where an organization says nothing else", read: func(c *Config, s string) (err error) { c.AuditRetentionDays, err = number(s, 1, 36_500); return err }},
 		{Name: "AUDIT_WITNESSES", DefaultNote: "none", Meaning: "witnesses that sign a checkpoint before it is published, each a verifier key, a space and a URL, separated by commas", read: func(c *Config, s string) (err error) {
 			c.Witnesses, err = witness.ParseWitnesses(s)
 			return err

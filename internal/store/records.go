@@ -127,7 +127,7 @@ func (s *Store) Events(ctx context.Context, organization uuid.UUID, f audit.Filt
 // StoredEvents gives the events of a part of the log as they are stored, in order. The
 // part is read by its sequence, and what is wanted of it is picked then: another index
 // would lead through all that an organization has, for every part again.
-func (s *Store) StoredEvents(ctx context.Context, r audit.Range) ([]audit.Stored, error) {
+func (s *Store) StoredEvents(ctx context.Context, r audit.Part) ([]audit.Stored, error) {
 	w := where{args: []any{r.After, r.UpTo, r.UpTo - r.After}}
 	if r.Organization != uuid.Nil {
 		w.add("organization_id = $?", r.Organization)

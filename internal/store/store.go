@@ -34,6 +34,8 @@ type Dialect interface {
 	// Rows gives a query for rows whose values are bound, and what to bind to it from
 	// $1 on.
 	Rows(columns []Column) (query string, args []any)
+	// Drop gives the statements that delete events, all of them or with an error none.
+	Drop(d Deletion) []Statement
 }
 
 // Store implements the stores of all domain packages on one database.

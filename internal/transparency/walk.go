@@ -17,7 +17,7 @@ import (
 // Events reads events as they are stored.
 type Events interface {
 	// Stored gives the events of a part of the log, in order.
-	Stored(ctx context.Context, r audit.Range) ([]audit.Stored, error)
+	Stored(ctx context.Context, r audit.Part) ([]audit.Stored, error)
 }
 
 // Visitor is shown the log from its beginning: every leaf once, as an event or as a part
@@ -36,7 +36,7 @@ const chunk = 8 << TileHeight
 // UpTo is not looked at. What is not in the range, and what was dropped, is shown as
 // subtrees. Where an event is dropped while the walk is on, the walk goes as far as the
 // event that tells of it.
-func (l *Log) Walk(ctx context.Context, events Events, r audit.Range, v Visitor) error {
+func (l *Log) Walk(ctx context.Context, events Events, r audit.Part, v Visitor) error {
 	c, signed, err := l.Present(ctx)
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (l *Log) Walk(ctx context.Context, events Events, r audit.Range, v Visitor)
 type walk struct {
 	log     *Log
 	events  Events
-	wanted  audit.Range
+	wanted  audit.Part
 	visitor Visitor
 	// at is the next leaf to look at, and shown the first that was not shown.
 	at, shown int64
@@ -202,7 +202,7 @@ func (l *Log) Bundle(ctx context.Context, events Events, t tlog.Tile) ([]byte, e
 		return nil, err
 	}
 	first := t.N << TileHeight
-	stored, err := events.Stored(ctx, audit.Range{Organization: uuid.Nil, After: first, UpTo: first + int64(t.W)})
+	stored, err := events.Stored(ctx, audit.Part{Organization: uuid.Nil, After: first, UpTo: first + int64(t.W)})
 	if err != nil {
 		return nil, err
 	}

@@ -133,7 +133,7 @@ func TestNoStatementReadsAWholeTable(t *testing.T) {
 			}
 			_, err = s.Events(ctx, org, f, q)
 			must(err)
-			_, err = s.StoredEvents(ctx, audit.Range{Organization: org, After: 7, UpTo: 9, From: f.From, To: f.To})
+			_, err = s.StoredEvents(ctx, audit.Part{Organization: org, After: 7, UpTo: 9, From: f.From, To: f.To})
 			must(err)
 		}
 	}

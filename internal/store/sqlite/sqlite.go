@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -133,6 +134,25 @@ func (dialect) ForUpdate() string { return "" }
 
 // Once leaves the arguments as they are: a plan does not depend on them.
 func (dialect) Once(args []any) []any { return args }
+
+// rangesAtOnce is how many ranges one statement deletes; the engine bounds its
+// parameters.
+const rangesAtOnce = 1000
+
+// Drop lets the deletion past the triggers, and deletes by sequence, the table's key.
+func (dialect) Drop(d store.Deletion) []store.Statement {
+	all := []store.Statement{{Query: "INSERT INTO audit_drop (organization_id, before) VALUES ($1, $2)", Args: []any{d.OrganizationID, d.Before}}}
+	for chunk := range slices.Chunk(d.Ranges, rangesAtOnce) {
+		columns := []store.Column{{Name: "first"}, {Name: "last"}}
+		for _, r := range chunk {
+			columns[0].Values, columns[1].Values = append(columns[0].Values, r.First), append(columns[1].Values, r.Last)
+		}
+		query, args := dialect{}.Rows(columns)
+		all = append(all, store.Statement{Query: "WITH given(first, last) AS (" + query + `) DELETE FROM audit_events WHERE sequence IN (
+			SELECT e.sequence FROM given CROSS JOIN audit_events e WHERE e.sequence BETWEEN given.first AND given.last)`, Args: args})
+	}
+	return all
+}
 
 // Rows is a list of tuples, a parameter to each value. The parameters have no numbers:
 // the driver looks up the name of each that has one, by going through all of them.

@@ -17,6 +17,7 @@ import (
 var (
 	_ agent.Store           = (*store.Store)(nil)
 	_ audit.Store           = (*store.Store)(nil)
+	_ audit.RetentionStore  = (*store.Store)(nil)
 	_ credential.Store      = (*store.Store)(nil)
 	_ keys.Store            = (*store.Store)(nil)
 	_ organization.Store    = (*store.Store)(nil)
@@ -52,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"Revocations", revocationTests()},
 		{"Keys", keyTests()},
 		{"Tree", treeTests()},
+		{"Retention", retentionTests()},
 		{"Entries", entryTests()},
 		{"Streams", streamTests()},
 		{"Concurrency", concurrencyTests()},
