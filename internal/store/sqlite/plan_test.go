@@ -49,7 +49,7 @@ var (
 	parameter = regexp.MustCompile(`\?(\d+)`)
 	// Tables of one row, or of a handful, are scanned, and what a statement brings along; so is an index that gives
 	// all organizations in order.
-	scanned = regexp.MustCompile(`^SCAN (n|given|change_counter|audit_head|[ht]|part|signing_keys|\d+ CONSTANT ROWS?|CONSTANT ROW|organizations USING INDEX organizations_by_time)$`)
+	scanned = regexp.MustCompile(`^SCAN (n|given|change_counter|audit_head|[ht]|part|audit_tree|audit_clock|audit_drop|database_clock|signing_keys|\d+ CONSTANT ROWS?|CONSTANT ROW|organizations USING INDEX organizations_by_time)$`)
 )
 
 // TestNoStatementReadsAWholeTable lets the store do all it can do and asks the
@@ -109,6 +109,19 @@ func TestNoStatementReadsAWholeTable(t *testing.T) {
 	must(err)
 	_, err = s.Checkpoints(ctx, 1, 2)
 	must(err)
+	_, err = write.ExecContext(ctx, "UPDATE audit_tree SET size = 3")
+	must(err)
+	must(s.WatchClock(ctx, func(now time.Time, _ audit.Clock) audit.Clock { return audit.Clock{Since: now, Seen: now} }))
+	_, err = s.Retained(ctx, 90)
+	must(err)
+	drop := audit.Drop{Retained: audit.Retained{OrganizationID: org, Days: 90}, Before: now.Add(time.Hour), Events: 2, Ranges: 2}
+	n, err := s.DropEvents(ctx, drop, func(r audit.Ranges) audit.Event {
+		return audit.System("test").Event(now, org, audit.Dropped, audit.Target{}).With(audit.Details{}.Int("count", r.Count()))
+	})
+	must(err)
+	if n != 2 {
+		t.Fatalf("%d events were dropped, want 2", n)
+	}
 	later := page.Cursor{Time: now, ID: uuid.New()}
 	for _, after := range []page.Cursor{{}, later} {
 		q := page.Query{Limit: 10, After: after}
