@@ -83,7 +83,7 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger, now func
 	return &App{
 		Agents: agent.NewService(agents, minter, cfg.MaxTokenTTL, now), Credentials: credential.NewService(credentials, minter, now), Ring: ring,
 		cfg: cfg, logger: logger, store: s, redis: shared, root: root, hasher: hasher, now: now,
-		retention: audit.NewRetention(audit.RetentionConfig{Store: s, Days: cfg.AuditRetentionDays, Logger: logger, Now: now}),
+		retention: audit.NewRetention(audit.RetentionConfig{Store: s, Days: cfg.AuditRetentionDays, Chunk: dropAtOnce(cfg), Logger: logger, Now: now}),
 	}, nil
 }
 
@@ -170,6 +170,16 @@ func (a *App) Close() error {
 
 // Maintain does what time makes due in the database. Run calls it every minute.
 func (a *App) Maintain(ctx context.Context) error { return a.store.Maintain(ctx, a.now()) }
+
+// dropAtOnce is how many events one transaction drops, 0 for the default. The embedded
+// database has one writer, which tokens wait for meanwhile: with so many, some tenths of
+// a second.
+func dropAtOnce(cfg *config.Config) int {
+	if _, embedded := cfg.Embedded(); embedded {
+		return 2_000
+	}
+	return 0
+}
 
 // Retain drops the events that are past their organization's retention, where the
 // clocks can be trusted. Run calls it every hour; one call at a time.

@@ -117,8 +117,7 @@ type RetentionConfig struct {
 
 // Bounds of a Retention.
 const (
-	// A transaction holds up the others of the embedded database for as long as it takes.
-	defaultChunk = 5_000
+	defaultChunk = 20_000
 	// So many ranges are at most about 40 kB of text, in one event.
 	defaultRanges = 2_000
 	defaultPause  = 100 * time.Millisecond

@@ -39,8 +39,8 @@ type Organization struct {
 	// LegalHold says that no event of the organization is dropped, however old.
 	LegalHold bool
 	CreatedAt time.Time
-	UpdatedAt          time.Time
-	Revision           int64
+	UpdatedAt time.Time
+	Revision  int64
 }
 
 // ErrUnchanged is what a change returns when there is nothing to write.

@@ -222,8 +222,7 @@ func grant(ctx context.Context, db *sql.DB, role string) error {
 		"GRANT INSERT, UPDATE ON audit_key, audit_tiles TO " + name,
 		"GRANT UPDATE ON audit_tree TO " + name,
 		"GRANT UPDATE ON audit_clock TO " + name,
-		"GRANT EXECUTE ON FUNCTION audit_partition(date), audit_drop_day(date) TO " + name,
-		"GRANT EXECUTE ON FUNCTION audit_drop(uuid, timestamptz, timestamptz, timestamptz, bigint[], bigint[]) TO " + name,
+		"GRANT EXECUTE ON FUNCTION audit_partition(date), audit_drop, audit_drop_day(date) TO " + name,
 	} {
 		if _, err := db.ExecContext(ctx, statement); err != nil {
 			return fmt.Errorf("granting the server's role %s its rights: %w", name, err)

@@ -75,12 +75,17 @@ func drop(t *testing.T, s *store.Store, before, at time.Time, events int) int64 
 	t.Helper()
 	d := audit.Drop{Retained: audit.Retained{OrganizationID: organization.DefaultID(), Days: 90}, Before: before, Events: events, Ranges: 2000}
 	n, err := s.DropEvents(t.Context(), d, func(r audit.Ranges) audit.Event {
-		return event(at, audit.Dropped, uuid.Nil).With(audit.Details{}.Time("before", before).Int("count", r.Count()).String("sequences", r.String()))
+		return telling(before, at, r)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// telling makes the event of a drop.
+func telling(before, at time.Time, r audit.Ranges) audit.Event {
+	return event(at, audit.Dropped, uuid.Nil).With(audit.Details{}.Time("before", before).Int("count", r.Count()).String("sequences", r.String()))
 }
 
 // calling audit_drop for some sequences of the operator's organization.
@@ -129,8 +134,21 @@ func TestTheLesserRoleDropsOnlyWhatIsOld(t *testing.T) {
 	refused(t, db, calling(month, "6", "6")) // which no checkpoint covers
 	refused(t, db, calling("now() - interval '25 hours'", "7", "7"))
 	for _, ranges := range [][2]string{
-		{"", ""}, {"2", ""}, {"", "2"}, {"2,2", "2"}, {"2,2", "2,2"}, {"3,2", "3,2"}, {"2", "1"}, {"NULL", "2"}, {"2", "NULL"}, {"0", "2"}, {"-5", "2"},
-		{"1", "9223372036854775807"}, {"-9223372036854775808", "9223372036854775807"}, {"1", "60000"}, {strings.Repeat("1,", 2000) + "1", strings.Repeat("1,", 2000) + "1"},
+		{"", ""},
+		{"2", ""},
+		{"", "2"},
+		{"2,2", "2"},
+		{"2,2", "2,2"},
+		{"3,2", "3,2"},
+		{"2", "1"},
+		{"NULL", "2"},
+		{"2", "NULL"},
+		{"0", "2"},
+		{"-5", "2"},
+		{"1", "9223372036854775807"},
+		{"-9223372036854775808", "9223372036854775807"},
+		{"1", "60000"},
+		{strings.Repeat("1,", 2000) + "1", strings.Repeat("1,", 2000) + "1"},
 	} {
 		wrong(t, db, calling(month, ranges[0], ranges[1]))
 	}

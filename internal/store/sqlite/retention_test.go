@@ -42,8 +42,8 @@ func TestTheTriggersLetOneKindOfDeletionPass(t *testing.T) {
 	path, org := filepath.Join(t.TempDir(), "agentidp.db"), organization.DefaultID()
 	s := open(t, path)
 	var records []audit.Record
-	for _, age := range []time.Duration{400, 300, 10, 0} {
-		records = append(records, audit.Record{Event: audit.System("test").Event(time.Now().Add(-age*24*time.Hour), org, audit.TokenIssued, audit.Target{Type: audit.TypeAgent})})
+	for _, days := range []int{400, 300, 10, 0} {
+		records = append(records, audit.Record{Event: audit.System("test").Event(time.Now().AddDate(0, 0, -days), org, audit.TokenIssued, audit.Target{Type: audit.TypeAgent})})
 	}
 	if _, err := s.AppendRecords(t.Context(), records); err != nil {
 		t.Fatal(err)

@@ -124,8 +124,8 @@ CREATE FUNCTION audit_drop_day(day date) RETURNS boolean LANGUAGE plpgsql STRICT
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '200ms' AS $$
 DECLARE
   name text := coalesce('audit_events_' || to_char(day, 'YYYYMMDD'), 'none');
-  few text := format('SELECT count(*) <= 1000 AND coalesce(bool_and(e.action = ''audit.dropped'' AND e.sequence <= t.size), true)
-    FROM (SELECT action, sequence FROM public.%I LIMIT 1001) e CROSS JOIN public.audit_tree t', name);
+  few text := format('SELECT count(*) <= 2000 AND coalesce(bool_and(e.action = ''audit.dropped'' AND e.sequence <= t.size), true)
+    FROM (SELECT action, sequence FROM public.%I LIMIT 2001) e CROSS JOIN public.audit_tree t', name);
   spent boolean;
 BEGIN
   IF day NOT BETWEEN '2000-01-01' AND current_date - 3 OR NOT EXISTS (SELECT FROM pg_inherits i
