@@ -42,7 +42,7 @@ func TestTheTriggersLetOneKindOfDeletionPass(t *testing.T) {
 	path, org := filepath.Join(t.TempDir(), "agentidp.db"), organization.DefaultID()
 	s := open(t, path)
 	var records []audit.Record
-	for _, days := range []int{400, 300, 10, 0} {
+	for _, days := range []int{400, 300, 10, 0, 200} {
 		records = append(records, audit.Record{Event: audit.System("test").Event(time.Now().AddDate(0, 0, -days), org, audit.TokenIssued, audit.Target{Type: audit.TypeAgent})})
 	}
 	if _, err := s.AppendRecords(t.Context(), records); err != nil {
@@ -81,13 +81,14 @@ func TestTheTriggersLetOneKindOfDeletionPass(t *testing.T) {
 	// Nothing else goes with it.
 	attempt(t, db, never, before("30"), "DELETE FROM audit_events WHERE sequence = 3")
 	attempt(t, db, never, before("1.5"), "DELETE FROM audit_events WHERE sequence = 4")
+	attempt(t, db, never, before("30"), "DELETE FROM audit_events WHERE sequence = 5") // which no checkpoint covers
 	attempt(t, db, never, strings.Replace(before("30"), mine, other, 1), "DELETE FROM audit_events WHERE sequence = 1")
 	attempt(t, db, never, before("30"), "DELETE FROM audit_events WHERE sequence IN (1, 2)", "DELETE FROM audit_events WHERE sequence = 4")
 	// What went must be told, and only what went.
 	attempt(t, db, untold, before("30"), "DELETE FROM audit_events WHERE sequence = 1", "DELETE FROM audit_drop")
 	attempt(t, db, "FOREIGN KEY", before("30"), "DELETE FROM audit_events WHERE sequence = 1", "COMMIT")
 	tell := func(count string) string {
-		return `INSERT INTO audit_events VALUES (5, 'x', ` + mine + `, unixepoch() * 1000000, NULL, 's', 'audit.dropped', 'success', CAST('{"details":{"count":` + count + `}}' AS BLOB))`
+		return `INSERT INTO audit_events VALUES (6, 'x', ` + mine + `, unixepoch() * 1000000, NULL, 's', 'audit.dropped', 'success', CAST('{"details":{"count":` + count + `}}' AS BLOB))`
 	}
 	const nothing = "nothing was dropped"
 	attempt(t, db, nothing, tell("1"))
@@ -95,9 +96,9 @@ func TestTheTriggersLetOneKindOfDeletionPass(t *testing.T) {
 	attempt(t, db, nothing, before("30"), "DELETE FROM audit_events WHERE sequence = 1", tell("2"))
 	attempt(t, db, nothing, before("30"), "DELETE FROM audit_events WHERE sequence = 1", strings.Replace(tell("1"), mine, other, 1))
 	attempt(t, db, never, before("30"), "DELETE FROM audit_events WHERE sequence = 1", tell("1"), "DELETE FROM audit_events WHERE sequence = 2")
-	attempt(t, db, never, before("30"), "DELETE FROM audit_events WHERE sequence = 1", tell("1"), before("30"), "UPDATE audit_tree SET size = 5", "DELETE FROM audit_events WHERE sequence = 5")
-	if n := one[int](t, db, "SELECT count(*) FROM audit_events"); n != 4 {
-		t.Errorf("%d events are left, want all four", n)
+	attempt(t, db, never, before("30"), "DELETE FROM audit_events WHERE sequence = 1", tell("1"), before("30"), "UPDATE audit_tree SET size = 6", "DELETE FROM audit_events WHERE sequence = 6")
+	if n := one[int](t, db, "SELECT count(*) FROM audit_events"); n != 5 {
+		t.Errorf("%d events are left, want all five", n)
 	}
 	if n := one[int](t, db, "SELECT count(*) FROM audit_drop"); n != 0 {
 		t.Errorf("%d permissions are left", n)
