@@ -73,7 +73,14 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 	others.Go(func() {
 		a.every(background, maintenance, "maintaining the database", a.Maintain)
 	})
-	others.Go(func() { a.every(background, retention, "dropping old events", a.Retain) })
+	others.Go(func() {
+		a.every(background, retention, "dropping old events", func(ctx context.Context) error {
+			if !s.sequencer.Leading() {
+				return nil // another node does it
+			}
+			return a.Retain(ctx)
+		})
+	})
 	others.Go(func() {
 		a.every(background, maintenance, "noting the figures of the caches", func(ctx context.Context) error { s.caches.note(ctx); return nil })
 	})
