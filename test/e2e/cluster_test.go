@@ -45,15 +45,21 @@ func startPostgres(t *testing.T, settings ...string) *pgtest.Server {
 	return pg
 }
 
-// startCluster migrates the database, makes an admin agent and starts the nodes.
+// startCluster is startNodes for as many nodes as a cluster has.
 func startCluster(t *testing.T, databaseURL string, env ...string) *cluster {
+	t.Helper()
+	return startNodes(t, nodeCount, databaseURL, env...)
+}
+
+// startNodes migrates the database, makes an admin agent and starts the nodes.
+func startNodes(t *testing.T, count int, databaseURL string, env ...string) *cluster {
 	t.Helper()
 	env = append([]string{
 		"DATABASE_URL=" + databaseURL, "JWT_SECRET=" + strings.Repeat("cluster-", 8), "JWT_ISSUER=http://idp.example.test", "RATE_LIMIT=off", "SECRET_HASHER=hmac",
 	}, env...)
 	mustRun(t, t.TempDir(), env, "migrate")
 	c := &cluster{env: env, admin: readCredential(t, mustRun(t, t.TempDir(), env, "admin", "bootstrap").stdout)}
-	for range nodeCount {
+	for range count {
 		c.nodes = append(c.nodes, start(t, t.TempDir(), env...))
 	}
 	return c

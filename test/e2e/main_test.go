@@ -131,6 +131,13 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
+// from gives what there is so far, but for the first n bytes.
+func (o *output) from(n int) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.text.Bytes()[n:])
+}
+
 // credential is what a client authenticates with.
 type credential struct {
 	ID           string `json:"id"`
