@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 // Witnesses cosign checkpoints.
@@ -58,14 +57,17 @@ type Sequencer struct {
 	name string
 
 	tree *growing // what this node grows; nil where it must be read first
-	// watched is what the tree stood at when it was first seen so, at since.
-	watched Tree
-	since   time.Time
+	// watched is what the tree stood at when it was first seen so, at since; unpublished
+	// and signedSince are the same for a checkpoint that nobody publishes.
+	watched, unpublished Tree
+	since, signedSince   time.Time
 
 	mu      sync.Mutex
 	leading bool
 	failing error
 	asking  bool
+	// withheld is why the newest checkpoint could not be published, nil where it could.
+	withheld error
 	// remembered is when a checkpoint was last kept for good.
 	remembered time.Time
 	pending    sync.WaitGroup
@@ -109,11 +111,12 @@ func (s *Sequencer) Leading() bool {
 	return s.leading
 }
 
-// Health gives what keeps the tree from growing; nil where nothing does.
+// Health gives what keeps the tree from growing, or from being published; nil where
+// nothing does.
 func (s *Sequencer) Health(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failing
+	return errors.Join(s.failing, s.withheld)
 }
 
 // turn is step, whose failure is logged when it begins and when it ends.
@@ -146,6 +149,9 @@ func (s *Sequencer) step(ctx context.Context) (err error) {
 	if tree.Holder != s.name {
 		s.lead(false)
 		if !s.due(tree) {
+			if s.left(tree) || tree.published() {
+				s.cosign(ctx, tree)
+			}
 			return nil
 		}
 		if err := s.cfg.Store.SeizeTree(ctx, tree.Term, s.name); err != nil {
@@ -252,61 +258,6 @@ func (s *Sequencer) grow(ctx context.Context, tree Tree) (Tree, error) {
 	s.tree.settle(tiles, data)
 	tree.Size, tree.Checkpoint = g.Size, signed
 	return tree, nil
-}
-
-// publication says to keep a checkpoint for good where the last one that was kept is
-// old.
-func (s *Sequencer) publication(size int64, signed []byte) Publication {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := Publication{Size: size, Checkpoint: signed, At: s.cfg.Now()}
-	if p.Remember = p.At.Sub(s.remembered).Abs() >= rememberEvery; p.Remember {
-		s.remembered = p.At
-	}
-	return p
-}
-
-// cosign has the witnesses sign the newest checkpoint, beside the growth of the tree;
-// while they are asked, newer ones wait.
-func (s *Sequencer) cosign(ctx context.Context, tree Tree) {
-	if s.cfg.Witnesses == nil || tree.Checkpoint == nil || tree.Published != nil && tree.PublishedSize == tree.Size {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.asking {
-		return
-	}
-	s.asking = true
-	ctx = context.WithoutCancel(ctx)
-	s.pending.Go(func() {
-		if err := s.ask(ctx, tree); err != nil {
-			s.cfg.Logger.WarnContext(ctx, "a checkpoint is not published", "size", tree.Size, "error", err)
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.asking = false
-	})
-}
-
-func (s *Sequencer) ask(ctx context.Context, tree Tree) error {
-	ctx, cancel := context.WithTimeout(ctx, cosignTimeout)
-	defer cancel()
-	c, err := Open(tree.Checkpoint, s.cfg.Key.verifier)
-	if err != nil {
-		return err
-	}
-	signed, err := s.cfg.Witnesses.Gather(ctx, tree.Checkpoint, func(ctx context.Context, from, to int64) (tlog.TreeProof, error) {
-		newer, err := c.at(ctx, s.cfg.Store, to)
-		if err != nil {
-			return nil, err
-		}
-		return consistency(ctx, s.cfg.Store, newer, from)
-	})
-	if err != nil {
-		return err
-	}
-	return s.cfg.Store.PublishCheckpoint(ctx, s.publication(tree.Size, signed))
 }
 
 // leave takes in what is left, and gives the right back.

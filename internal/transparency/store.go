@@ -35,6 +35,9 @@ type Tree struct {
 	Holder string
 }
 
+// published reports whether readers see the newest checkpoint.
+func (t Tree) published() bool { return t.Published != nil && t.PublishedSize == t.Size }
+
 // Growth is one step of the tree.
 type Growth struct {
 	// Tiles are the tiles that are new or wider than before, and Data their hashes.

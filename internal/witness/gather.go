@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,6 +125,7 @@ func (g *Gatherer) Gather(ctx context.Context, signed []byte, prove transparency
 		lines.WriteString(r.line)
 	}
 	if failure.Signed < g.Quorum {
+		g.accuse(ctx, q, failure.Refusals)
 		return nil, failure
 	}
 	g.log(ctx, q, failure.Refusals)
@@ -154,6 +156,13 @@ func (g *Gatherer) ask(ctx context.Context, q question) []reply {
 		}
 	}
 	return replies
+}
+
+// accuse says at once, whatever else may keep the checkpoint back, that a witness knows a
+// log which contradicts ours. One that is left alone for now was heard before.
+func (g *Gatherer) accuse(ctx context.Context, q question, refusals []Refusal) {
+	harmless := func(r Refusal) bool { return !errors.Is(r.Err, ErrForked) && !errors.Is(r.Err, ErrCut) }
+	g.log(ctx, q, slices.DeleteFunc(slices.Clone(refusals), harmless))
 }
 
 // log notes who did not sign though enough did. Who is left alone for now was noted

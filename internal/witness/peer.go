@@ -36,6 +36,7 @@ type peer struct {
 	mu       sync.Mutex
 	size     int64 // of the last checkpoint it cosigned, as far as is known
 	failures int
+	last     error     // why it failed the last time
 	rest     time.Time // it is not asked before
 }
 
@@ -62,10 +63,10 @@ func (f *ownFailure) Unwrap() error { return f.cause }
 // sign gives a verified signature line.
 func (p *peer) sign(ctx context.Context, q question, now func() time.Time) (string, error) {
 	p.mu.Lock()
-	old, rest := p.size, p.rest
+	old, rest, last := p.size, p.rest, p.last
 	p.mu.Unlock()
 	if now().Before(rest) {
-		return "", ErrResting
+		return "", fmt.Errorf("%w: %w", ErrResting, last)
 	}
 	line, err := p.exchange(ctx, q, min(old, q.checkpoint.Size))
 	p.mu.Lock()
@@ -80,6 +81,7 @@ func (p *peer) sign(ctx context.Context, q question, now func() time.Time) (stri
 	default:
 		p.rest = now().Add(min(maxRest, firstRest<<min(p.failures, 10)))
 		p.failures++
+		p.last = err
 	}
 	return line, err
 }

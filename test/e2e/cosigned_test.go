@@ -87,6 +87,10 @@ func TestAWitnessHoldsBackWhatItDidNotSign(t *testing.T) {
 		t.Errorf("published are %d leaves", size)
 	}
 	right(t, exits(t, 0, auditor(admin), nil, verify...))
+	if n := strings.Count(s.stdout.String(), "a checkpoint is not published"); n != 1 {
+		t.Errorf("that the witness is away is logged %d times", n)
+	}
+	contains(t, s.stdout.String(), "checkpoints are published again")
 	s.stop(t)
 
 	neverSigned(t, older, env, admin, size)
@@ -102,6 +106,7 @@ func neverSigned(t *testing.T, dir string, env []string, admin credential, signe
 	s := start(t, dir, env...)
 	db := embedded(t, filepath.Join(dir, "agentidp.db"))
 	was := db.number("SELECT published_size FROM audit_tree")
+	s.issue(t, admin, 1)
 	waitFor(t, "the witness to see a cut", func() bool { return strings.Contains(s.stdout.String(), "the log was cut") })
 	for db.head() <= signed {
 		s.issue(t, admin, 10)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,6 +30,8 @@ func treeTests() []test {
 		{"several nodes grow one tree", treeNodes},
 		{"an event that was just recorded can be proven", treeProof},
 		{"a node that has the right and does nothing loses it", treeSilent},
+		{"what a node signed before it died another one publishes", treeUnpublished},
+		{"witnesses that are away are missed once", treeWitnessesAway},
 	}
 }
 
@@ -55,14 +58,20 @@ func (b *bench) tree() transparency.Tree {
 
 // sequencer runs one until the function it gives is called.
 func (b *bench) sequencer(step int) (stop func()) {
-	s := transparency.NewSequencer(transparency.SequencerConfig{
-		Store: b.store, Key: b.logKey(), Logger: slog.New(slog.DiscardHandler), Now: time.Now,
+	_, stop = b.witnessed(step, nil, slog.DiscardHandler)
+	return stop
+}
+
+// witnessed is sequencer with witnesses.
+func (b *bench) witnessed(step int, w transparency.Witnesses, log slog.Handler) (s *transparency.Sequencer, stop func()) {
+	s = transparency.NewSequencer(transparency.SequencerConfig{
+		Store: b.store, Key: b.logKey(), Witnesses: w, Logger: slog.New(log), Now: time.Now,
 		Poll: 2 * time.Millisecond, Patience: 50 * time.Millisecond, Step: step,
 	})
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
-	return func() { cancel(); <-done }
+	return s, func() { cancel(); <-done }
 }
 
 // signed opens a checkpoint with the log's own key.
@@ -334,4 +343,102 @@ func treeSilent(b *bench) {
 	if t := b.tree(); t.Term != 2 {
 		b.Errorf("the tree grew under term %d, want 2", t.Term)
 	}
+}
+
+// fickle witnesses sign while they are there.
+type fickle struct {
+	there atomic.Bool
+	asked atomic.Int64
+}
+
+// Gather gives the checkpoint as it is: who signs it is not looked at here.
+func (f *fickle) Gather(_ context.Context, signed []byte, _ transparency.Prove) ([]byte, error) {
+	f.asked.Add(1)
+	if !f.there.Load() {
+		return nil, errors.New("the witnesses are away")
+	}
+	return signed, nil
+}
+
+// until polls for what another goroutine brings about.
+func (b *bench) until(what string, done func() bool) {
+	b.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for !done() {
+		if time.Now().After(deadline) {
+			b.Fatalf("waiting for %s: still not there after a minute", what)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// covered reports whether the tree has every event.
+func (b *bench) covered() bool {
+	t := b.tree()
+	return t.Head > 0 && t.Size == t.Head
+}
+
+func treeUnpublished(b *bench) {
+	w := &fickle{}
+	b.create(b.draft())
+	_, stop := b.witnessed(0, w, slog.DiscardHandler)
+	b.until("a tree of all events", b.covered)
+	stop()
+	t := b.tree()
+	if t.Published != nil {
+		b.Fatal("it was published though nobody signed")
+	}
+	dead := uuid.NewString()
+	b.must("seizing", b.store.SeizeTree(b.Context(), t.Term, dead)) // and then it dies
+	w.there.Store(true)
+	_, stop = b.witnessed(0, w, slog.DiscardHandler)
+	defer stop()
+	b.until("its publication", func() bool { return b.tree().PublishedSize == t.Size })
+	b.wantWholeTree()
+}
+
+func treeWitnessesAway(b *bench) {
+	w, log := &fickle{}, &notes{}
+	b.create(b.draft())
+	s, stop := b.witnessed(0, w, log)
+	defer stop()
+	b.until("the witnesses to be asked some times", func() bool { return w.asked.Load() > 5 })
+	if n := log.count("a checkpoint is not published"); n != 1 {
+		b.Errorf("that they are away is logged %d times", n)
+	}
+	if err := s.Health(b.Context()); err == nil {
+		b.Error("nothing is wrong, it says")
+	}
+	w.there.Store(true)
+	b.until("a publication", func() bool { return log.count("checkpoints are published again") == 1 })
+	if err := s.Health(b.Context()); err != nil {
+		b.Errorf("with the witnesses back it says: %v", err)
+	}
+}
+
+// notes counts what is logged, by its text.
+type notes struct {
+	slog.Handler
+	mu    sync.Mutex
+	texts map[string]int
+}
+
+// Enabled lets everything through.
+func (n *notes) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle counts.
+func (n *notes) Handle(_ context.Context, r slog.Record) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.texts == nil {
+		n.texts = map[string]int{}
+	}
+	n.texts[r.Message]++
+	return nil
+}
+
+func (n *notes) count(text string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.texts[text]
 }
