@@ -6,10 +6,10 @@ COVERAGE_LEAST := 85
 RACE := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 LINT := go tool -modfile=tools/go.mod
 
-.PHONY: help build run test unit e2e cover lint fmt fuzz clean
+.PHONY: help build run test unit e2e cover lint fmt fuzz bench-audit clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 build: ## build bin/agentidp, static
 	CGO_ENABLED=0 go build -trimpath -o bin/agentidp ./cmd/agentidp
@@ -48,6 +48,10 @@ fmt: ## format the code
 
 fuzz: ## each fuzz target for 20 seconds
 	@set -e; for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz || true); do echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime 20s -fuzzminimizetime 1s $$p; done; done
+
+bench-audit: ## what the audit log costs: tokens, and 10,000,000 events verified
+	go test ./internal/app -run '^$$' -bench '^BenchmarkSequencing$$' -benchtime 1x -timeout 30m
+	go test ./internal/verify -run '^$$' -bench '^BenchmarkLongExport$$' -benchtime 1x -timeout 30m
 
 clean: ## remove what was built and measured
 	rm -rf bin .coverage
