@@ -208,27 +208,32 @@ func TestATamperedDatabaseIsNoticed(t *testing.T) {
 	}
 }
 
+// triggers names those that guard the record.
+func (o owner) triggers() (names []string) {
+	o.t.Helper()
+	rows, err := o.db.Query("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			o.t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	if err := rows.Err(); err != nil || len(names) == 0 {
+		o.t.Fatalf("%d triggers, %v", len(names), err)
+	}
+	return names
+}
+
 // tamper runs SQL without the triggers, and gives the id that event 20 had.
 func tamper(t *testing.T, dir, statement string) (id string) {
 	t.Helper()
 	db := embedded(t, filepath.Join(dir, "agentidp.db"))
-	rows, err := db.db.Query("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var triggers []string
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			t.Fatal(err)
-		}
-		triggers = append(triggers, name)
-	}
-	if err := rows.Err(); err != nil || len(triggers) == 0 {
-		t.Fatalf("%d triggers, %v", len(triggers), err)
-	}
-	rows.Close()
-	for _, name := range triggers {
+	for _, name := range db.triggers() {
 		db.exec("DROP TRIGGER " + name)
 	}
 	if err := db.db.QueryRow("SELECT id FROM audit_events WHERE sequence = 20").Scan(&id); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +21,8 @@ import (
 const (
 	treeRounds         = 20
 	embeddedTreeRounds = 5
+	sleepRounds        = 5
+	mostSleep          = 6 * time.Second
 	treeClients        = 6
 	mostCheckpoints    = 5   // that are seen before the crash
 	mostAnswersAfter   = 200 // of tokens, between the last of them and the crash
@@ -34,6 +37,7 @@ type crashing struct {
 	t      *testing.T
 	client credential
 	watch  *watcher
+	began  time.Time
 	stop   chan struct{}
 	others sync.WaitGroup
 
@@ -52,7 +56,7 @@ func newCrashing(t *testing.T, admin credential, nodes ...*server) *crashing {
 	_, key := nodes[0].logKey(t)
 	return &crashing{
 		t: t, client: nodes[0].register(t, bearer, "crashing").Credential, watch: &watcher{t: t, key: key, roots: map[int64]tlog.Hash{}},
-		stop: make(chan struct{}), nodes: nodes, read: make([]int, len(nodes)), terms: make([]int64, len(nodes)),
+		began: time.Now(), stop: make(chan struct{}), nodes: nodes, read: make([]int, len(nodes)), terms: make([]int64, len(nodes)),
 	}
 }
 
@@ -84,7 +88,7 @@ func (c *crashing) over() bool {
 // begin starts the clients and the watchers.
 func (c *crashing) begin(seed uint64) {
 	for i := range treeClients {
-		c.others.Go(func() { c.ask(rand.New(rand.NewPCG(seed, uint64(i+1)))) })
+		c.others.Go(func() { c.ask(i, rand.New(rand.NewPCG(seed, uint64(i+1)))) })
 	}
 	for i := range c.nodes {
 		c.others.Go(func() {
@@ -95,11 +99,15 @@ func (c *crashing) begin(seed uint64) {
 	}
 }
 
-// ask asks any node for tokens. That one was killed is no failure; every answer is
-// to be a token.
-func (c *crashing) ask(rnd *rand.Rand) {
+// ask asks for tokens: the first clients each their own node, the others any. That one
+// was killed is no failure; every answer is to be a token.
+func (c *crashing) ask(who int, rnd *rand.Rand) {
 	for !c.over() {
-		r, err := c.node(rnd.IntN(len(c.nodes))).tokenReply(c.client, "invoices:read")
+		node := who
+		if node >= len(c.nodes) {
+			node = rnd.IntN(len(c.nodes))
+		}
+		r, err := c.node(node).tokenReply(c.client, "invoices:read")
 		if err != nil {
 			c.pause()
 			continue
@@ -124,26 +132,32 @@ func (c *crashing) ask(rnd *rand.Rand) {
 
 var growsLine = regexp.MustCompile(`"msg":"this node grows the record's tree","term":([0-9]+)`)
 
-// leader waits until a node has the right to grow the tree for a term after the one
-// given, and tells which.
+// latest tells which node last got the right to grow the tree, and for which term.
+func (c *crashing) latest() (who int, term int64) {
+	c.t.Helper()
+	for i, node := range c.nodes {
+		text := node.stdout.from(c.read[i])
+		text = text[:strings.LastIndexByte(text, '\n')+1]
+		c.read[i] += len(text)
+		for _, found := range growsLine.FindAllStringSubmatch(text, -1) {
+			n, err := strconv.ParseInt(found[1], 10, 64)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			c.terms[i] = n
+		}
+		if c.terms[i] > term {
+			who, term = i, c.terms[i]
+		}
+	}
+	return who, term
+}
+
+// leader waits until a node has that right for a term after the one given.
 func (c *crashing) leader(after int64) (who int, term int64) {
 	c.t.Helper()
 	waitFor(c.t, "a node that grows the tree", func() bool {
-		for i, node := range c.nodes {
-			text := node.stdout.from(c.read[i])
-			text = text[:strings.LastIndexByte(text, '\n')+1]
-			c.read[i] += len(text)
-			for _, found := range growsLine.FindAllStringSubmatch(text, -1) {
-				n, err := strconv.ParseInt(found[1], 10, 64)
-				if err != nil {
-					c.t.Fatal(err)
-				}
-				c.terms[i] = n
-			}
-			if c.terms[i] > term {
-				who, term = i, c.terms[i]
-			}
-		}
+		who, term = c.latest()
 		return term > after
 	})
 	return who, term
@@ -166,8 +180,8 @@ func (c *crashing) round(after int64, rnd *rand.Rand, again func() *server) (ter
 	return term
 }
 
-// run does all rounds. What is left in the end is one node's.
-func (c *crashing) run(rounds int, again func() *server) *server {
+// run does all rounds under load.
+func (c *crashing) run(rounds int, round func(after int64, rnd *rand.Rand) (term int64)) {
 	c.t.Helper()
 	seed := uint64(time.Now().UnixNano()) // any bits will do
 	c.t.Logf("seed %d", seed)
@@ -180,14 +194,45 @@ func (c *crashing) run(rounds int, again func() *server) *server {
 	defer end()
 	term := int64(0)
 	for n := range rounds {
-		term = c.round(term, rnd, again)
+		term = round(term, rnd)
 		if c.t.Failed() {
 			c.t.Fatalf("after round %d", n+1)
 		}
 	}
 	c.leader(term)
 	end()
-	return c.nodes[0]
+}
+
+// crash gives the rounds in which the node that grows the tree is killed.
+func (c *crashing) crash(again func() *server) func(int64, *rand.Rand) int64 {
+	return func(after int64, rnd *rand.Rand) int64 { return c.round(after, rnd, again) }
+}
+
+// sleep is a round in which the node that grows the tree is not killed but stopped, in
+// whatever it does, and goes on when another one has taken its place. One that is
+// stopped with a lock of the database in its hands keeps all from working; then it is
+// woken up and the round begins anew.
+func (c *crashing) sleep(after int64, rnd *rand.Rand) (term int64) {
+	c.t.Helper()
+	who, term := c.leader(after)
+	for {
+		goal := c.answered.Load() + int64(rnd.IntN(mostAnswersAfter))
+		waitFor(c.t, "some load", func() bool { return c.answered.Load() >= goal })
+		c.nodes[who].signal(c.t, syscall.SIGSTOP)
+		until := time.Now().Add(mostSleep)
+		next := term
+		for next == term && time.Now().Before(until) {
+			time.Sleep(lookEvery)
+			_, next = c.latest()
+		}
+		c.nodes[who].signal(c.t, syscall.SIGCONT)
+		if next > term {
+			return term
+		}
+		if who, term = c.latest(); time.Since(c.began) > patience {
+			c.t.Fatal("nobody took over from a node that was stopped")
+		}
+	}
 }
 
 // judge checks the tree, everything that was seen of it, and what was promised.
@@ -254,8 +299,18 @@ func TestTheTreeSurvivesTheCrashesOfWhoGrowsIt(t *testing.T) {
 	pg := startPostgres(t)
 	cluster := startNodes(t, 2, postgresURL("postgres", pg))
 	c := newCrashing(t, cluster.admin, cluster.nodes...)
-	s := c.run(treeRounds, func() *server { return start(t, t.TempDir(), cluster.env...) })
-	c.judge(s, openDatabase(t, "pgx", pg.URL("postgres")), cluster.admin)
+	c.run(treeRounds, c.crash(func() *server { return start(t, t.TempDir(), cluster.env...) }))
+	c.judge(c.nodes[0], openDatabase(t, "pgx", pg.URL("postgres")), cluster.admin)
+}
+
+// A node that slept while another one took its place is told so when it wakes up, in
+// whatever it was about to write.
+func TestANodeThatWakesUpTakesNothingBack(t *testing.T) {
+	pg := startPostgres(t)
+	cluster := startNodes(t, 2, postgresURL("postgres", pg))
+	c := newCrashing(t, cluster.admin, cluster.nodes...)
+	c.run(sleepRounds, c.sleep)
+	c.judge(c.nodes[0], openDatabase(t, "pgx", pg.URL("postgres")), cluster.admin)
 }
 
 // The embedded engine has one node, which takes the tree up again when it is back.
@@ -264,6 +319,6 @@ func TestTheEmbeddedTreeSurvivesCrashes(t *testing.T) {
 	s := start(t, dir, auditEnv...)
 	admin := s.first(t)
 	c := newCrashing(t, admin, s)
-	s = c.run(embeddedTreeRounds, func() *server { return start(t, dir, auditEnv...) })
-	c.judge(s, embedded(t, filepath.Join(dir, "agentidp.db")), admin)
+	c.run(embeddedTreeRounds, c.crash(func() *server { return start(t, dir, auditEnv...) }))
+	c.judge(c.nodes[0], embedded(t, filepath.Join(dir, "agentidp.db")), admin)
 }
