@@ -188,12 +188,11 @@ func (r *Runner) step(ctx context.Context) (more bool, err error) {
 	if newest < r.position {
 		return false, fmt.Errorf("%w: it ends at %d, and %d was delivered", errCut, newest, r.position)
 	}
-	full := true
 	if len(r.batch) == 0 {
 		if newest == r.position {
 			return false, nil
 		}
-		if full, err = r.read(ctx); err != nil || len(r.batch) == 0 {
+		if err := r.read(ctx); err != nil || len(r.batch) == 0 {
 			return false, err
 		}
 	}
@@ -203,35 +202,36 @@ func (r *Runner) step(ctx context.Context) (more bool, err error) {
 		}
 		r.delivered = true
 	}
-	return r.advance(ctx, full)
+	return r.advance(ctx, newest)
 }
 
-// read reads the next batch and reports whether it is as large as it may be.
-func (r *Runner) read(ctx context.Context) (full bool, err error) {
+// read reads the next batch.
+func (r *Runner) read(ctx context.Context) error {
 	entries, err := r.cfg.Source.Events(ctx, r.position, r.cfg.Batch)
 	if err != nil {
-		return false, fmt.Errorf("reading the record: %w", err)
+		return fmt.Errorf("reading the record: %w", err)
 	}
 	size, last := 0, r.position
 	for i, e := range entries {
 		if e.Sequence <= last {
-			return false, fmt.Errorf("reading the record: event %d follows %d", e.Sequence, last)
+			return fmt.Errorf("reading the record: event %d follows %d", e.Sequence, last)
 		}
 		last = e.Sequence
 		if size += len(e.Body); size > r.cfg.Bytes && i > 0 {
 			r.batch = entries[:i]
-			return true, nil
+			return nil
 		}
 	}
 	r.batch = entries
-	return len(entries) >= r.cfg.Batch, nil
+	return nil
 }
 
-// advance notes that the batch was delivered. It is done also where ctx ends
+// advance notes that the batch was delivered, and reports whether more may wait: a small
+// batch says nothing, as what was dropped is not in it. It is done also where ctx ends
 // meanwhile, as the next run would deliver the batch again.
-func (r *Runner) advance(ctx context.Context, more bool) (bool, error) {
+func (r *Runner) advance(ctx context.Context, newest int64) (more bool, err error) {
 	last := r.batch[len(r.batch)-1].Sequence
-	err := r.cfg.Positions.Advance(context.WithoutCancel(ctx), r.cfg.Name, r.position, last)
+	err = r.cfg.Positions.Advance(context.WithoutCancel(ctx), r.cfg.Name, r.position, last)
 	if fault.Is(err, fault.CodeConflict) {
 		// Another node delivers, too: go on from where it is.
 		r.forget()
@@ -242,7 +242,7 @@ func (r *Runner) advance(ctx context.Context, more bool) (bool, error) {
 	}
 	r.position, r.batch, r.delivered = last, nil, false
 	r.note(func(s *Status) { s.Position = last })
-	return more, nil
+	return last < newest, nil
 }
 
 func (r *Runner) forget() { r.known, r.batch, r.delivered = false, nil, false }

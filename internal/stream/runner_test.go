@@ -240,6 +240,31 @@ func TestWhatWasDroppedIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+// thinned is a record that is read part by part, as a store does; half of it is gone.
+type thinned struct{ *record }
+
+func (t thinned) Events(ctx context.Context, after int64, limit int) ([]export.Entry, error) {
+	part, err := t.record.Events(ctx, after, limit)
+	return slices.DeleteFunc(part, func(e export.Entry) bool { return e.Sequence%2 == 1 }), err
+}
+
+func TestAStreamDoesNotPauseForWhatWasDropped(t *testing.T) {
+	r := newRecord(40)
+	var early atomic.Int64
+	pause := func(ctx context.Context, _ time.Duration) {
+		if r.at("test") < 40 {
+			early.Add(1)
+		}
+		(&pauses{}).wait(ctx, 0)
+	}
+	s := start(t, r, stream.RunnerConfig{Sink: &taker{}, Source: thinned{r}, Batch: 4, Wait: pause})
+	eventually(t, "the end", func() bool { return r.at("test") == 40 })
+	s.stop()
+	if n := early.Load(); n > 0 {
+		t.Errorf("it paused %d times while there was more", n)
+	}
+}
+
 // shuffled is a source with a fault.
 type shuffled struct{ *record }
 
