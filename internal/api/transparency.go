@@ -102,14 +102,19 @@ func (h *Handler) proveConsistency(ctx context.Context, c call) (reply, error) {
 	return answer(http.StatusOK, consistencyView{From: p.From, To: p.To, Hashes: listed(p.Hashes)}), nil
 }
 
-// maxLevel is the highest level of tiles: 2^64 events need no more.
-const maxLevel = 7
+// maxLevel is the highest level of tiles: 2^64 events need no more. maxIndex bounds the
+// text of an index; the library's numbers wrap around for longer ones.
+const (
+	maxLevel = 7
+	maxIndex = len("x999/x999/x999/x999/999.p/255")
+)
 
 // tile reads the path of a tile (C2SP tlog-tiles).
 func (c *call) tile(level string) (tlog.Tile, error) {
-	t, err := tlog.ParseTilePath("tile/8/" + level + "/" + c.r.PathValue("index"))
+	index := c.r.PathValue("index")
+	t, err := tlog.ParseTilePath("tile/8/" + level + "/" + index)
 	switch {
-	case err == nil && t.L <= maxLevel:
+	case err == nil && t.L <= maxLevel && len(index) <= maxIndex:
 	case len(level) == 1 && '0' <= level[0] && level[0] <= '0'+maxLevel || level == bodies:
 		c.wrong("index", "pattern", "must be the index of a tile, such as 067, x001/067 or 000.p/5")
 	default:
@@ -122,7 +127,11 @@ func (c *call) tile(level string) (tlog.Tile, error) {
 const bodies = "data"
 
 func (h *Handler) tile(ctx context.Context, c call) (reply, error) {
-	t, err := c.tile(c.r.PathValue("level"))
+	level := c.r.PathValue("level")
+	if level == bodies {
+		level = "" // that is another operation
+	}
+	t, err := c.tile(level)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,29 @@
+package api_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestATileThatCannotBeIsTheCallersFault: an index that is out of bounds wraps around to
+// no other tile, and the bodies have one address alone.
+func TestATileThatCannotBeIsTheCallersFault(t *testing.T) {
+	w := newWorld(t)
+	for path, field := range map[string]string{
+		"/audit/tile/data/000.p/1":                             "level",
+		"/audit/tile/0/x072/x057/x594/x037/x927/936.p/1":       "index", // 2^56
+		"/audit/tile/0/x009/x223/x372/x036/x854/x775/807":      "index", // 2^63-1
+		"/audit/tile/entries/x072/x057/x594/x037/x927/936.p/1": "index",
+	} {
+		got := w.Call(http.MethodGet, path, w.admin, "")
+		if got.Status != http.StatusBadRequest || !strings.Contains(string(got.Body), `"field":"`+field+`"`) {
+			t.Errorf("%s: %d %s", path, got.Status, got.Body)
+		}
+	}
+	for _, path := range []string{"/audit/tile/0/x999/x999/x999/x999/999.p/255", "/audit/tile/entries/x999/x999/x999/x999/999.p/255", "/audit/tile/7/x999/x999/x999/x999/999"} {
+		if got := w.Call(http.MethodGet, path, w.admin, ""); got.Status != http.StatusNotFound {
+			t.Errorf("%s: %d %s", path, got.Status, got.Body)
+		}
+	}
+}
