@@ -30,8 +30,8 @@ func (h *Handler) exportEvents(ctx context.Context, c call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.r.Method == http.MethodHead {
-		return content(q.format.MediaType, "no-store", nil), nil
+	if c.r.Method == http.MethodHead { // how long it would be nobody knows
+		return func(w http.ResponseWriter, _ *http.Request) { announce(w, q.format) }, nil
 	}
 	event := c.by.Event(h.cfg.Now(), c.tenant, audit.Exported, audit.Target{Type: audit.TypeOrganization, ID: c.tenant.String()}).About(c.by.AgentID).
 		With(audit.Details{}.String("format", q.format.Name).Bool("proof", q.proof).Bool("all", q.wanted.Organization == uuid.Nil))
@@ -128,6 +128,11 @@ func (h *Handler) writeExport(ctx context.Context, s *exportWriter, q exportQuer
 	return nil
 }
 
+func announce(w http.ResponseWriter, f export.Format) {
+	w.Header().Set("Content-Type", f.MediaType)
+	w.Header().Set("Cache-Control", "no-store")
+}
+
 // exportWriter writes an export as it comes; it is also shown one with proofs
 // (transparency.Visitor).
 type exportWriter struct {
@@ -154,8 +159,7 @@ func (s *exportWriter) full() error {
 func (s *exportWriter) flush() error {
 	if !s.started {
 		s.started = true
-		s.w.Header().Set("Content-Type", s.format.MediaType)
-		s.w.Header().Set("Cache-Control", "no-store")
+		announce(s.w, s.format)
 	}
 	if err := s.control.SetWriteDeadline(time.Now().Add(exportTimeout)); err != nil {
 		return err

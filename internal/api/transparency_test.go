@@ -27,3 +27,27 @@ func TestATileThatCannotBeIsTheCallersFault(t *testing.T) {
 		}
 	}
 }
+
+// TestTheHeadOfAnExportIsThatOfTheExport, records nothing, and tells no length, as nobody
+// knows it (RFC 9110 §8.6).
+func TestTheHeadOfAnExportIsThatOfTheExport(t *testing.T) {
+	w := newWorld(t)
+	const path = "/audit/export?format=csv"
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodHead, w.URL+path, nil) // which no contract names
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+w.admin)
+	head, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = head.Body.Close()
+	got := w.Call(http.MethodGet, path, w.admin, "")
+	if head.StatusCode != http.StatusOK || head.Header.Get("Content-Type") != got.Header.Get("Content-Type") || head.Header.Get("Content-Length") != "" {
+		t.Errorf("the head is %d %v", head.StatusCode, head.Header)
+	}
+	if n := strings.Count(string(got.Body), ",audit.exported,"); n != 1 {
+		t.Errorf("%d exports are on record, want 1", n)
+	}
+}
