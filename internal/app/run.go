@@ -75,8 +75,10 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 	})
 	others.Go(func() {
 		a.every(background, retention, "dropping old events", func(ctx context.Context) error {
-			if !s.sequencer.Leading() {
-				return nil // another node does it
+			// Another node does it; or nobody does, as what tells of a drop would not be
+			// seen, and what is gone would look stolen.
+			if !s.sequencer.Settled() {
+				return nil
 			}
 			return a.Retain(ctx)
 		})

@@ -111,6 +111,14 @@ func (s *Sequencer) Leading() bool {
 	return s.leading
 }
 
+// Settled reports whether this node grows the tree and, when it last looked, nothing kept
+// readers from seeing that.
+func (s *Sequencer) Settled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leading && s.failing == nil && s.withheld == nil
+}
+
 // Health gives what keeps the tree from growing, or from being published; nil where
 // nothing does.
 func (s *Sequencer) Health(context.Context) error {

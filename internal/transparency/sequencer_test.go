@@ -221,14 +221,16 @@ func TestWhatWitnessesDoNotSignIsNotPublished(t *testing.T) {
 	b.until("the witnesses signed", func(tree transparency.Tree) bool {
 		return tree.PublishedSize == first && strings.Contains(string(tree.Published), "witness.example")
 	})
+	b.until("it is settled", func(transparency.Tree) bool { return b.sequencer.Settled() })
 	witnesses.set(true)
 	last := b.record(300)
 	b.until("the tree has grown without them", func(tree transparency.Tree) bool { return tree.Size == last })
 	b.until("that is told", func(transparency.Tree) bool { return b.logs.count("a checkpoint is not published") > 0 })
+	b.until("it is not settled", func(transparency.Tree) bool { return !b.sequencer.Settled() })
 	log := transparency.NewLog(b.store, b.key)
 	if c, signed, err := log.Newest(t.Context()); err != nil || c.Size != first || !strings.Contains(string(signed), "witness.example") {
 		t.Errorf("readers see the checkpoint of %d, %v; want that of %d", c.Size, err, first)
 	}
 	witnesses.set(false)
-	b.until("they sign again", func(tree transparency.Tree) bool { return tree.PublishedSize == last })
+	b.until("they sign again", func(tree transparency.Tree) bool { return tree.PublishedSize == last && b.sequencer.Settled() })
 }
