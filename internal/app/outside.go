@@ -3,10 +3,12 @@ package app
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"time"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/export"
@@ -16,9 +18,10 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/witness"
 )
 
-// outbound gives the client for what the operator's settings name.
-func (a *App) outbound() *outbound.Client {
-	return outbound.New(outbound.Config{Loopback: true, Allow: a.cfg.OutboundAllow})
+// outbound gives a client for what the operator's settings name; zero bounds are the
+// usual ones.
+func (a *App) outbound(timeout time.Duration, maxBody int64) *outbound.Client {
+	return outbound.New(outbound.Config{Loopback: true, Allow: a.cfg.OutboundAllow, Timeout: timeout, MaxBody: maxBody})
 }
 
 // witnesses gives those that cosign checkpoints, nil where there are none.
@@ -27,7 +30,7 @@ func (a *App) witnesses() (transparency.Witnesses, error) {
 		return nil, nil
 	}
 	g, err := witness.NewGatherer(witness.GatherConfig{
-		Witnesses: a.cfg.Witnesses, Quorum: a.cfg.WitnessQuorum, Client: a.outbound(), Logger: a.logger, Now: a.now,
+		Witnesses: a.cfg.Witnesses, Quorum: a.cfg.WitnessQuorum, Client: a.outbound(0, 0), Logger: a.logger, Now: a.now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("AUDIT_WITNESSES: %w", err)
@@ -42,7 +45,7 @@ func (a *App) streams(log *audit.Log, tree *transparency.Log, leader func() bool
 		hostname = "" // syslog has a word for it
 	}
 	return stream.Open(stream.Config{
-		Settings: a.cfg.Streams, Source: source{log, tree}, Positions: a.store, Leader: leader, Client: fetcher{a.outbound()},
+		Settings: a.cfg.Streams, Source: source{log, tree}, Positions: a.store, Leader: leader, Client: fetcher{a.outbound(stream.WebhookTimeout, maxAnswer)},
 		Hostname: hostname, Version: version, Now: a.now, Logger: a.logger,
 	})
 }
@@ -79,13 +82,16 @@ func (s source) Events(ctx context.Context, after int64, limit int) ([]export.En
 	return entries, nil
 }
 
+// maxAnswer is how much of an answer to a post is read; what it says is not looked at.
+const maxAnswer = 64 << 10
+
 // fetcher posts by the guarded client.
 type fetcher struct{ client *outbound.Client }
 
-// Do makes a request; the answer's body is in memory.
+// Do makes a request; the answer's body is in memory, or left out where it is long.
 func (f fetcher) Do(r *http.Request) (*http.Response, error) {
 	got, err := f.client.Do(r)
-	if err != nil {
+	if err != nil && !errors.Is(err, outbound.ErrTooLarge) {
 		return nil, err
 	}
 	return &http.Response{StatusCode: got.Status, Header: got.Header, Body: io.NopCloser(bytes.NewReader(got.Body)), Request: r}, nil

@@ -152,8 +152,8 @@ func (c *Client) Check(u *url.URL) error {
 
 // Do makes one request and reads its answer whole. It follows no redirect: the answer
 // is then the redirect itself. It gives ErrRefused where the request may not go where
-// it would go, ErrTooLarge where the answer's body is longer than its bound, and the
-// error of the network or the request's context.
+// it would go, ErrTooLarge with the answer, but for its body, where that is longer than
+// its bound, and the error of the network or the request's context.
 func (c *Client) Do(req *http.Request) (*Response, error) {
 	if err := c.Check(req.URL); err != nil {
 		return nil, err
@@ -168,7 +168,7 @@ func (c *Client) Do(req *http.Request) (*Response, error) {
 		return nil, fmt.Errorf("outbound: reading the answer: %w", err)
 	}
 	if int64(len(body)) > c.maxBody {
-		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, c.maxBody)
+		return &Response{Status: resp.StatusCode, Header: resp.Header}, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, c.maxBody)
 	}
 	return &Response{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }

@@ -223,7 +223,7 @@ func TestAnAnswerIsBounded(t *testing.T) {
 		t.Errorf("an answer of just the bound: %v", err)
 	}
 	for _, path := range []string{"/more", "/endless"} {
-		if _, err := get(t, c, s.URL+path); !errors.Is(err, outbound.ErrTooLarge) {
+		if resp, err := get(t, c, s.URL+path); !errors.Is(err, outbound.ErrTooLarge) || resp == nil || resp.Status != http.StatusOK || resp.Body != nil {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

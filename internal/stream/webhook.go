@@ -17,13 +17,11 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/export"
 )
 
-// Bounds on one delivery.
-const (
-	webhookTimeout = 30 * time.Second
-	// answer is how much of an answer is read, so that the connection can be used
-	// again.
-	answer = 64 << 10
-)
+// WebhookTimeout bounds one delivery by a webhook.
+const WebhookTimeout = 30 * time.Second
+
+// answer is how much of an answer is read, so that the connection can be used again.
+const answer = 64 << 10
 
 // Client sends requests. The one that is given must guard against addresses that
 // nobody should be sent to.
@@ -58,7 +56,7 @@ func NewWebhook(s Settings, client Client, format export.Format, version string,
 // that a repetition can be known as one. It fails with *Refused where the answer is
 // not 2xx.
 func (w *Webhook) Deliver(ctx context.Context, batch []export.Entry) error {
-	ctx, cancel := context.WithTimeout(ctx, webhookTimeout)
+	ctx, cancel := context.WithTimeout(ctx, WebhookTimeout)
 	defer cancel()
 	request, err := w.request(ctx, batch)
 	if err != nil {
