@@ -81,7 +81,7 @@ func TestAWitnessThatNeverAnswersIsLeftAfterTheTimeOut(t *testing.T) {
 	l := newLog(t, "log.example/audit", 7)
 	w, hits := fake(t, "w", silent)
 	g, err := witness.NewGatherer(witness.GatherConfig{
-		Witnesses: []witness.Witness{w}, Quorum: 1, Client: client(), Timeout: 100 * time.Millisecond, Logger: slog.New(slog.DiscardHandler), Now: newClock().now,
+		Witnesses: []witness.Witness{w}, Quorum: 1, Client: client(), Timeout: time.Second, Logger: slog.New(slog.DiscardHandler), Now: newClock().now,
 	})
 	if err != nil {
 		t.Fatal(err)
