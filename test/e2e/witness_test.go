@@ -192,6 +192,8 @@ func TestAWitnessCosigns(t *testing.T) {
 	if status, answer, err := again.submit(l.request(7, 20)); err != nil || status != http.StatusOK {
 		t.Errorf("after a restart: %d %s, %v", status, answer, err)
 	}
+	// The line is written after the answer.
+	waitFor(t, "the log line", func() bool { return strings.HasSuffix(again.stdout.String(), "\n") })
 	var line struct{ Level, Msg, Log string }
 	if err := json.Unmarshal([]byte(strings.TrimSpace(again.stdout.String())), &line); err != nil || line.Level != "INFO" || line.Log != l.origin {
 		t.Errorf("the log line %q: %v", again.stdout.String(), err)
