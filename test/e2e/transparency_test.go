@@ -246,7 +246,9 @@ func (c *crashing) judge(s *server, o owner, admin credential) {
 	}
 	proofs := c.watch.agree(s)
 
-	leaves, events, hidden := right(t, exits(t, 0, auditor(admin), nil, "audit", "verify", "--url", s.base, "--all"))
+	verified := exits(t, 0, auditor(admin), nil, "audit", "verify", "--url", s.base, "--all")
+	leaves, events, hidden := right(t, verified)
+	t.Log(strings.TrimSpace(lineWith(verified.stdout, "rate")))
 	if leaves < size || events != leaves || hidden != 0 {
 		t.Errorf("verified were %d events of %d leaves, %d hidden; committed were %d", events, leaves, hidden, size)
 	}
