@@ -182,9 +182,17 @@ func TestAWitnessTellsOfACutAndOfAFork(t *testing.T) {
 		want error
 	}{{cut, witness.ErrCut}, {same, witness.ErrForked}, {longer, witness.ErrForked}} {
 		before := w.state()
-		_, err := gatherer(t, 1, io.Discard, time.Now, w.peer()).Gather(t.Context(), c.log.newest(), c.log.prove)
-		if !errors.Is(err, c.want) {
+		logs := &buffer{}
+		g := gatherer(t, 1, logs, newClock().now, w.peer())
+		if _, err := g.Gather(t.Context(), c.log.newest(), c.log.prove); !errors.Is(err, c.want) || errors.Is(err, witness.ErrResting) {
 			t.Errorf("%v, want %v", err, c.want)
+		}
+		// While it is left alone, it still is why.
+		if _, err := g.Gather(t.Context(), c.log.newest(), c.log.prove); !errors.Is(err, c.want) || !errors.Is(err, witness.ErrResting) {
+			t.Errorf("the second time: %v, want %v", err, c.want)
+		}
+		if n := strings.Count(logs.String(), `"level":"ERROR"`); n != 1 {
+			t.Errorf("it is logged %d times: %s", n, logs)
 		}
 		if w.state() != before {
 			t.Error("the witness's state changed")
