@@ -9,7 +9,7 @@ LINT := go tool -modfile=tools/go.mod
 .PHONY: help build run test unit e2e cover lint fmt fuzz bench-audit clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 build: ## build bin/agentidp, static
 	CGO_ENABLED=0 go build -trimpath -o bin/agentidp ./cmd/agentidp
