@@ -72,8 +72,7 @@ func (b *bench) cover() {
 	b.Helper()
 	stop := b.sequencer(0)
 	defer stop()
-	_, _, err := transparency.NewLog(b.store, b.logKey()).Covering(b.Context(), b.tree().Head)
-	b.must("waiting for the tree", err)
+	b.until("the tree", b.covered)
 }
 
 func (b *bench) change(org uuid.UUID, change func(*organization.Organization)) {

@@ -84,9 +84,9 @@ func (b *bench) signed(checkpoint []byte) transparency.Checkpoint {
 func (b *bench) wantWholeTree() transparency.Checkpoint {
 	b.Helper()
 	events := b.wantDense()
-	log := transparency.NewLog(b.store, b.logKey())
-	c, _, err := log.Covering(b.Context(), int64(len(events)))
-	b.must("waiting for the tree", err)
+	b.until("the tree", func() bool { return b.tree().PublishedSize >= int64(len(events)) })
+	c, _, err := transparency.NewLog(b.store, b.logKey()).Newest(b.Context())
+	b.must("reading the tree", err)
 	var stored []tlog.Hash
 	reader := tlog.HashReaderFunc(func(indexes []int64) (hashes []tlog.Hash, _ error) {
 		for _, i := range indexes {
