@@ -28,17 +28,21 @@ type SequencerConfig struct {
 	Now       func() time.Time
 
 	// Poll is how often it looks for new events, Patience how long it waits for the
-	// node that has the right to grow the tree to do so, Step how many events one
-	// transaction takes in. Zero members get defaults.
-	Poll, Patience time.Duration
-	Step           int
+	// node that has the right to grow the tree to do so, Renew how often that node says
+	// that it is there while there are no events; one that has not done so three times is
+	// gone. Step is how many events one transaction takes in. Zero members get defaults.
+	Poll, Patience, Renew time.Duration
+	Step                  int
 }
 
 // Bounds of a sequencer.
 const (
 	defaultPoll     = 200 * time.Millisecond
 	defaultPatience = 2 * time.Second
+	defaultRenew    = 10 * time.Second
 	defaultStep     = 8192
+	// missed is how many renewals the node that has the right may miss.
+	missed = 3
 	// rememberEvery is how often a checkpoint is kept for good.
 	rememberEvery = 5 * time.Minute
 	// cosignTimeout bounds asking the witnesses, and leaveTimeout the last turn.
@@ -49,7 +53,9 @@ const (
 // Sequencer puts committed events in order into the tree, and signs what it stands at.
 // Any number of nodes may run one: the database says which of them has the right to
 // grow the tree, under a term. It loses the right to another that has watched the tree
-// stand still while there were events; no clock of two nodes is ever compared.
+// stand still while there were events, or its term while there were none, as what else
+// hangs on the right, such as the streams, must go on; no clock of two nodes is ever
+// compared.
 // That two try at once harms nothing: a step names the term and the size it was made
 // for, and only one such step is written.
 type Sequencer struct {
@@ -61,6 +67,9 @@ type Sequencer struct {
 	// and signedSince are the same for a checkpoint that nobody publishes.
 	watched, unpublished Tree
 	since, signedSince   time.Time
+	// changed is when the size or the term was last seen to change, or was changed by
+	// this node.
+	changed time.Time
 
 	mu      sync.Mutex
 	leading bool
@@ -80,6 +89,9 @@ func NewSequencer(cfg SequencerConfig) *Sequencer {
 	}
 	if cfg.Patience == 0 {
 		cfg.Patience = defaultPatience
+	}
+	if cfg.Renew == 0 {
+		cfg.Renew = defaultRenew
 	}
 	if cfg.Step == 0 {
 		cfg.Step = defaultStep
@@ -162,10 +174,10 @@ func (s *Sequencer) step(ctx context.Context) (err error) {
 			}
 			return nil
 		}
-		if err := s.cfg.Store.SeizeTree(ctx, tree.Term, s.name); err != nil {
+		if err := s.seize(ctx, &tree); err != nil {
 			return err
 		}
-		tree.Term, tree.Holder, s.tree = tree.Term+1, s.name, nil
+		s.tree = nil
 		s.cfg.Logger.InfoContext(ctx, "this node grows the record's tree", "term", tree.Term, "size", tree.Size)
 	}
 	s.lead(true)
@@ -188,26 +200,10 @@ func (s *Sequencer) step(ctx context.Context) (err error) {
 		}
 	}
 	s.cosign(ctx, tree)
+	if time.Since(s.changed) > s.cfg.Renew {
+		return s.seize(ctx, &tree) // from itself
+	}
 	return nil
-}
-
-func (s *Sequencer) lead(leading bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.leading = leading
-}
-
-// due reports whether the right to grow the tree is to be taken: nobody has it, or who
-// has it has not used it while there were events.
-func (s *Sequencer) due(tree Tree) bool {
-	if tree.Holder == "" {
-		return true
-	}
-	if tree.Head == tree.Size || tree.Size != s.watched.Size || tree.Term != s.watched.Term || s.watched.Head == s.watched.Size {
-		s.watched, s.since = tree, time.Now()
-		return false
-	}
-	return time.Since(s.since) > s.cfg.Patience
 }
 
 // trusted sees to it that the tree that is stored is the one that was signed, before
@@ -264,7 +260,7 @@ func (s *Sequencer) grow(ctx context.Context, tree Tree) (Tree, error) {
 		return tree, err
 	}
 	s.tree.settle(tiles, data)
-	tree.Size, tree.Checkpoint = g.Size, signed
+	tree.Size, tree.Checkpoint, s.changed = g.Size, signed, time.Now()
 	return tree, nil
 }
 

@@ -101,7 +101,7 @@ func newBench(t *testing.T, witnesses transparency.Witnesses) *bench {
 	}
 	b.sequencer = transparency.NewSequencer(transparency.SequencerConfig{
 		Store: b.store, Key: b.key, Witnesses: witnesses, Logger: slog.New(slog.NewTextHandler(b.logs, nil)), Now: time.Now,
-		Poll: time.Millisecond, Patience: 50 * time.Millisecond,
+		Poll: time.Millisecond, Patience: 50 * time.Millisecond, Renew: 10 * time.Millisecond,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -176,6 +176,20 @@ func TestADatabaseThatIsAwayIsWaitedFor(t *testing.T) {
 	last := b.record(2)
 	b.store.set(false, 0)
 	b.until("the tree covers what was recorded meanwhile", func(tree transparency.Tree) bool { return tree.PublishedSize == last && b.sequencer.Leading() })
+}
+
+// Without events, too, somebody has the right to grow the tree: what else hangs on it
+// goes on when a node dies.
+func TestANodeThatDiesWhileNothingHappensIsReplaced(t *testing.T) {
+	b := newBench(t, nil)
+	last := b.record(3)
+	var term int64
+	b.until("the tree covers the events", func(tree transparency.Tree) bool { term = tree.Term; return tree.Size == last })
+	b.until("the right is renewed", func(tree transparency.Tree) bool { return tree.Term > term+3 && b.sequencer.Leading() })
+	b.until("a node took the right, which then dies", func(tree transparency.Tree) bool {
+		return b.store.SeizeTree(t.Context(), tree.Term, "dead") == nil
+	})
+	b.until("it is replaced", func(tree transparency.Tree) bool { return tree.Holder != "dead" && b.sequencer.Leading() })
 }
 
 // panel is witnesses that sign, or do not.

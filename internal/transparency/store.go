@@ -29,8 +29,8 @@ type Tree struct {
 	// size: the same where no witness has to sign first.
 	Published     []byte
 	PublishedSize int64
-	// Term counts how often the right to grow the tree changed hands; Holder is the
-	// node that has it, empty where it was given back.
+	// Term counts how often the right to grow the tree was taken, or renewed; Holder is
+	// the node that has it, empty where it was given back.
 	Term   int64
 	Holder string
 }
