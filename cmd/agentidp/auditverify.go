@@ -70,7 +70,7 @@ Exit codes: 0 the record is right; 1 it could not be checked; 2 it is wrong.`,
 			return err
 		},
 	}
-	v.exported.remoteFlags(cmd, "the export is of all organizations (only for the operator), so every gap must be explained")
+	v.exported.remoteFlags(cmd, "the export is of all organizations (only for the operator) and of all time, so every gap must be explained")
 	cmd.Flags().StringVar(&v.key, "key", "", "the log's verifier key, or a file that holds it")
 	cmd.Flags().StringVar(&v.state, "state", "", "file that remembers the key and the last checkpoint")
 	cmd.Flags().StringVar(&v.proof, "proof", "", "file with the proof of one event, - for standard input")
