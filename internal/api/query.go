@@ -104,6 +104,8 @@ func (q *query) moment(name string) time.Time {
 		q.wrong(name, "format", "must be an RFC 3339 time, in which + is written %2B")
 	case err != nil:
 		q.wrong(name, "format", "must be an RFC 3339 time")
+	case t.IsZero(): // which stands for none: the next one, at which nothing happened either
+		t = t.Add(time.Microsecond)
 	}
 	return t
 }

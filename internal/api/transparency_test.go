@@ -51,3 +51,14 @@ func TestTheHeadOfAnExportIsThatOfTheExport(t *testing.T) {
 		t.Errorf("%d exports are on record, want 1", n)
 	}
 }
+
+// TestTheFirstMomentOfAllIsAMoment, and no bound that was left out.
+func TestTheFirstMomentOfAllIsAMoment(t *testing.T) {
+	w := newWorld(t)
+	for path, want := range map[string]int{"/audit/export?to=0001-01-01T00:00:00Z": 0, "/audit/events?to=0001-01-01T00:00:00Z": 0, "/audit/events?from=0001-01-01T00:00:00Z&action=agent.created": 2} {
+		got := w.Call(http.MethodGet, path, w.admin, "")
+		if n := strings.Count(string(got.Body), `"actor"`); got.Status != http.StatusOK || n != want {
+			t.Errorf("%s: %d with %d events, want %d", path, got.Status, n, want)
+		}
+	}
+}
