@@ -6,7 +6,7 @@ COVERAGE_LEAST := 85
 RACE := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 LINT := go tool -modfile=tools/go.mod
 
-.PHONY: help build run test unit e2e cover lint fmt fuzz bench-audit clean
+.PHONY: help build run test unit e2e cover lint fmt fuzz bench bench-quick bench-audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,10 +37,17 @@ e2e: ## the real binary from outside
 cover: ## coverage of the last make test, and its gate
 	@scripts/coverage.sh $(COVERAGE_LEAST)
 
+bench: ## the table of speed: every goal against the floor server (half an hour)
+	cd bench && go run . -out results
+
+bench-quick: ## the same in two minutes, and less exact
+	cd bench && go run . -quick -out results
+
 lint: ## the linters and the formatting
 	go vet ./...
 	$(LINT) golangci-lint run ./...
 	cd test/e2e && go tool -modfile=../../tools/go.mod golangci-lint run --config ../../.golangci.yml ./...
+	cd bench && go tool -modfile=../tools/go.mod golangci-lint run --config ../.golangci.yml ./...
 	@unformatted=$$($(LINT) gofumpt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not formatted:"; echo "$$unformatted"; exit 1; }
 
 fmt: ## format the code
