@@ -34,6 +34,8 @@ type options struct {
 	large    int
 	out      string
 	dir      string
+	against  string
+	profile  bool
 }
 
 func run(ctx context.Context, args []string) error {
@@ -48,6 +50,8 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&o.each, "each", 0, "how long each measurement of a round takes (4s, quick 1s)")
 	flags.IntVar(&o.large, "large", 0, "agents of the large fleet (1000000, quick 100000); 1 leaves it out")
 	flags.StringVar(&o.out, "out", "results", "folder for results.json and latency.svg")
+	flags.StringVar(&o.against, "against", "", "another agentidp, such as one of before a change: tokens and introspections of both, and no table of goals")
+	flags.BoolVar(&o.profile, "profile", false, "write profiles of tokens and introspections at 64 connections to the folder of -out, and measure nothing")
 	flags.StringVar(&o.dir, "dir", "", "folder for the databases, on the disk that is measured (a temporary one)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -64,6 +68,12 @@ func run(ctx context.Context, args []string) error {
 	o.dir = dir
 	b := &bench{options: o, progress: os.Stderr}
 	defer b.stop()
+	if o.profile {
+		return b.profiles(ctx)
+	}
+	if o.against != "" {
+		return b.compare(ctx, os.Stdout)
+	}
 	report, err := b.measure(ctx)
 	if err != nil {
 		return err

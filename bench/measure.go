@@ -121,7 +121,7 @@ func (b *bench) start(ctx context.Context) error {
 		func() (*target, error) { return b.sqlite(ctx, onSQLite, small) },
 	}
 	if b.postgres {
-		starts = append(starts, func() (*target, error) { return b.onPostgres(ctx, small) })
+		starts = append(starts, func() (*target, error) { return b.onPostgres(ctx, inPG, small) })
 	}
 	if b.large > 1 {
 		starts = append(starts, func() (*target, error) { return b.sqlite(ctx, theLarge, b.large) })

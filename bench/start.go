@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,7 +28,7 @@ const (
 
 // build compiles the servers, as they are shipped.
 func (b *bench) build() error {
-	for name, from := range map[string][2]string{"floor": {".", "./floor"}, "agentidp": {"..", "./cmd/agentidp"}} {
+	for name, from := range map[string][2]string{"floor": {".", "./floor"}, "agentidp": {"..", "./cmd/agentidp"}, "profiled": {".", "./profiled"}} {
 		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(b.dir, name), from[1]) //nolint:gosec,noctx // our own
 		cmd.Dir, cmd.Env = from[0], append(os.Environ(), "CGO_ENABLED=0")
 		if err := must(cmd); err != nil {
@@ -64,7 +65,14 @@ func (b *bench) folder(name string) (string, error) {
 
 // serve starts the product.
 func (b *bench) serve(ctx context.Context, name, dir string, size int, more ...string) (*target, error) {
-	t, err := launch(ctx, name, command(dir, environment(dir, more...), filepath.Join(b.dir, "agentidp"), "serve"), filepath.Join(dir, "log"))
+	program := filepath.Join(b.dir, "agentidp")
+	switch {
+	case b.profile:
+		program = filepath.Join(b.dir, "profiled")
+	case strings.HasPrefix(name, before):
+		program = b.against
+	}
+	t, err := launch(ctx, name, command(dir, environment(dir, more...), program, "serve"), filepath.Join(dir, "log"))
 	if err != nil {
 		return nil, err
 	}
@@ -95,13 +103,13 @@ func (b *bench) sqlite(ctx context.Context, name string, size int) (*target, err
 
 // onPostgres starts the product on a fleet in PostgreSQL, with Redis. Both are as safe
 // as their defaults make them: fsync and synchronous_commit are on.
-func (b *bench) onPostgres(ctx context.Context, size int) (*target, error) {
+func (b *bench) onPostgres(ctx context.Context, name string, size int) (*target, error) {
 	database, err := pgtest.Start("fsync=on", "synchronous_commit=on", "shared_buffers=512MB", "max_wal_size=4GB")
 	if err != nil {
 		return nil, err
 	}
 	b.closers = append(b.closers, database.Stop)
-	dir, err := b.folder("postgres")
+	dir, err := b.folder(name)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +125,7 @@ func (b *bench) onPostgres(ctx context.Context, size int) (*target, error) {
 	if err := fleet.Postgres(ctx, url, size); err != nil {
 		return nil, err
 	}
-	t, err := b.serve(ctx, "postgres", dir, size, more...)
+	t, err := b.serve(ctx, name, dir, size, more...)
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,7 @@ type target struct {
 	// ready is how long it took from its start until it answered.
 	ready time.Duration
 	cmd   *exec.Cmd
+	said  string // the file of what it said
 	// pids are the server and what it works with: its database, its Redis.
 	pids    []int
 	ended   chan struct{} // closed when the server has ended
@@ -58,9 +59,9 @@ func launch(ctx context.Context, name string, cmd *exec.Cmd, log string) (*targe
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	t := &target{name: name, cmd: cmd, pids: []int{cmd.Process.Pid}, ended: make(chan struct{})}
+	t := &target{name: name, cmd: cmd, said: said.Name(), pids: []int{cmd.Process.Pid}, ended: make(chan struct{})}
 	go func() { _ = cmd.Wait(); close(t.ended) }()
-	if err := t.await(ctx, said.Name()); err != nil {
+	if err := t.await(ctx); err != nil {
 		t.stop()
 		text, _ := os.ReadFile(said.Name())
 		return nil, fmt.Errorf("starting %s: %w\n%s", name, err, text)
@@ -70,12 +71,12 @@ func launch(ctx context.Context, name string, cmd *exec.Cmd, log string) (*targe
 }
 
 // await polls until the server says where it listens, and that it is ready.
-func (t *target) await(ctx context.Context, said string) error {
+func (t *target) await(ctx context.Context) error {
 	line := regexp.MustCompile(`(?m)^\w+ (?:\S+ )?listens on (\S+)$`)
 	client := &http.Client{Timeout: time.Second}
 	defer client.CloseIdleConnections()
 	for began := time.Now(); ; time.Sleep(time.Millisecond) {
-		text, err := os.ReadFile(said) //nolint:gosec // our own
+		text, err := os.ReadFile(t.said)
 		if err != nil {
 			return err
 		}
