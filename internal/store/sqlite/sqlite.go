@@ -65,7 +65,7 @@ const maxLists = 2
 
 func dsn(path, txlock, mode string) string {
 	q := url.Values{"_txlock": {txlock}, "_pragma": {
-		"busy_timeout(3000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "trusted_schema(0)", "cache_size(-16000)", mode,
+		"busy_timeout(3000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "trusted_schema(0)", "cache_size(-16000)", "temp_store(MEMORY)", "wal_autocheckpoint(8000)", mode,
 	}}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 }
