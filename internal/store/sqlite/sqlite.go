@@ -38,7 +38,7 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 	if err := file.Close(); err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
-	write, err := sql.Open("sqlite", dsn(path, "immediate", "query_only(0)"))
+	write, err := open(dsn(path, "immediate", "query_only(0)"))
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
@@ -46,7 +46,7 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 	if err := migrate(ctx, write); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrating %s: %w", path, err), write.Close())
 	}
-	read, err := sql.Open("sqlite", dsn(path, "deferred", "query_only(1)"))
+	read, err := open(dsn(path, "deferred", "query_only(1)"))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the database: %w", err), write.Close())
 	}
