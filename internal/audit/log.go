@@ -140,14 +140,16 @@ func NewLog(store Store, cfg Config) *Log {
 // been submitted or will not come; calling it again does nothing.
 func (l *Log) Announce() (arrived func()) {
 	l.expected.Add(1)
-	return sync.OnceFunc(func() {
-		if l.expected.Add(-1) == 0 {
-			select {
-			case l.idle <- struct{}{}:
-			default:
-			}
+	var done atomic.Bool
+	return func() {
+		if done.Swap(true) || l.expected.Add(-1) > 0 {
+			return
 		}
-	})
+		select {
+		case l.idle <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // Submit queues a record and returns at once, so that the caller can work while

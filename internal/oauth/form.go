@@ -27,8 +27,7 @@ func readForm(w http.ResponseWriter, r *http.Request) (form, error) {
 	if r.URL.RawQuery != "" || r.URL.ForceQuery {
 		return form{}, invalidRequest("parameters belong in the body, not in the URL")
 	}
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || mediaType != "application/x-www-form-urlencoded" {
+	if !isForm(r.Header.Get("Content-Type")) {
 		return form{}, fault.New(fault.UnsupportedMedia, fault.CodeUnsupportedMedia, "Content-Type must be application/x-www-form-urlencoded")
 	}
 	tooLarge := fault.New(fault.TooLarge, fault.CodePayloadTooLarge, "the body must be at most 16 KiB")
@@ -43,6 +42,15 @@ func readForm(w http.ResponseWriter, r *http.Request) (form, error) {
 		return form{}, invalidRequest("the body could not be read")
 	}
 	return parseForm(string(body))
+}
+
+func isForm(contentType string) bool {
+	const form = "application/x-www-form-urlencoded"
+	if contentType == form {
+		return true // as nearly everybody writes it
+	}
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	return err == nil && mediaType == form
 }
 
 func parseForm(body string) (form, error) {

@@ -85,14 +85,21 @@ func challenge(r *http.Request) string {
 	return `Bearer realm="agentidp", error="invalid_token"`
 }
 
+// The headers of limits as net/http keeps them: to bring a name into that form takes
+// an allocation each time.
+const (
+	rateLimit       = "Ratelimit"
+	rateLimitPolicy = "Ratelimit-Policy"
+)
+
 // RateLimit adds what is left of a limit to the headers that tell of all of them;
 // a limit that is off adds nothing.
 func RateLimit(h http.Header, name string, b request.Budget) {
 	if b.Limit == 0 {
 		return
 	}
-	addItem(h, "RateLimit-Policy", `"`+name+`";q=`+strconv.FormatInt(b.Limit, 10)+`;w=60`)
-	addItem(h, "RateLimit", `"`+name+`";r=`+strconv.FormatInt(b.Remaining, 10)+`;t=`+strconv.Itoa(int(math.Ceil(b.Reset.Seconds()))))
+	addItem(h, rateLimitPolicy, `"`+name+`";q=`+strconv.FormatInt(b.Limit, 10)+`;w=60`)
+	addItem(h, rateLimit, `"`+name+`";r=`+strconv.FormatInt(b.Remaining, 10)+`;t=`+strconv.Itoa(int(math.Ceil(b.Reset.Seconds()))))
 }
 
 // addItem adds to a header that is one list.
