@@ -16,11 +16,31 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/bench/load"
 )
 
-// before is what the names of the servers of the other program begin with.
-const before = "before-"
+// prefixes are what the names of the servers of each program begin with; those of the
+// program that is built here begin with nothing.
+func (b *bench) prefixes() []string {
+	var all []string
+	for _, program := range b.against {
+		all = append(all, filepath.Base(program)+" ")
+	}
+	return append(all, "")
+}
 
-// duel starts the floor and one or two of each.
-func (b *bench) duel(ctx context.Context, prefixes ...string) error {
+// program is what a server of that name is started from.
+func (b *bench) program(name string) string {
+	for _, program := range b.against {
+		if strings.HasPrefix(name, filepath.Base(program)+" ") {
+			return program
+		}
+	}
+	if b.profile {
+		return filepath.Join(b.dir, "profiled")
+	}
+	return filepath.Join(b.dir, "agentidp")
+}
+
+// contenders starts one or two servers of each program.
+func (b *bench) contenders(ctx context.Context, prefixes ...string) error {
 	var starts []func() (*target, error)
 	for _, prefix := range prefixes {
 		starts = append(starts, func() (*target, error) { return b.sqlite(ctx, prefix+onSQLite, small) })
@@ -41,7 +61,7 @@ func (b *bench) duel(ctx context.Context, prefixes ...string) error {
 	return nil
 }
 
-// compare measures two programs in turns.
+// compare measures programs in turns, each against the first.
 func (b *bench) compare(ctx context.Context, out io.Writer) error {
 	if err := b.build(); err != nil {
 		return err
@@ -51,7 +71,7 @@ func (b *bench) compare(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	b.targets = append(b.targets, floor)
-	if err := b.duel(ctx, "", before); err != nil {
+	if err := b.contenders(ctx, b.prefixes()...); err != nil {
 		return err
 	}
 	r := newReport(b.options)
@@ -77,21 +97,19 @@ func (b *bench) compare(ctx context.Context, out io.Writer) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) } // Flush gives the error
-	p("\tanswers/s\tof the floor's tokens\tCPU µs each\tof before: rate\tof before: CPU\n")
+	p("\tanswers/s\tof the floor's tokens\tCPU µs each\tof the first: rate\tof the first: CPU\n")
 	floors := r.series(theFloor, tokens64, perSecond)
 	p("floor\t%.0f\t1\t%.0f\n", median(floors), median(r.series(theFloor, tokens64, cpu))/1000)
 	for _, name := range []string{tokens64, introspection64} {
 		for _, target := range []string{onSQLite, inPG} {
-			for _, prefix := range []string{before, ""} {
+			first := b.prefixes()[0]
+			for _, prefix := range b.prefixes() {
 				rates, times := r.series(prefix+target, name, perSecond), r.series(prefix+target, name, cpu)
 				if len(rates) == 0 {
 					continue
 				}
-				p("%s%s, %s\t%.0f\t%.2f\t%.0f", prefix, target, name, median(rates), median(ratios(rates, floors)), median(times)/1000)
-				if prefix == "" {
-					p("\t%.2f\t%.2f", median(ratios(rates, r.series(before+target, name, perSecond))), median(ratios(times, r.series(before+target, name, cpu))))
-				}
-				p("\n")
+				p("%s%s, %s\t%.0f\t%.2f\t%.0f\t%.2f\t%.2f\n", prefix, target, name, median(rates), median(ratios(rates, floors)), median(times)/1000,
+					median(ratios(rates, r.series(first+target, name, perSecond))), median(ratios(times, r.series(first+target, name, cpu))))
 			}
 		}
 	}
@@ -106,7 +124,7 @@ func (b *bench) profiles(ctx context.Context) error {
 	if err := os.MkdirAll(b.out, 0o750); err != nil {
 		return err
 	}
-	if err := b.duel(ctx, ""); err != nil {
+	if err := b.contenders(ctx, ""); err != nil {
 		return err
 	}
 	for _, t := range b.targets {

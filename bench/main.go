@@ -34,7 +34,7 @@ type options struct {
 	large    int
 	out      string
 	dir      string
-	against  string
+	against  []string
 	profile  bool
 }
 
@@ -50,7 +50,11 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&o.each, "each", 0, "how long each measurement of a round takes (4s, quick 1s)")
 	flags.IntVar(&o.large, "large", 0, "agents of the large fleet (1000000, quick 100000); 1 leaves it out")
 	flags.StringVar(&o.out, "out", "results", "folder for results.json and latency.svg")
-	flags.StringVar(&o.against, "against", "", "another agentidp, such as one of before a change: tokens and introspections of both, and no table of goals")
+	flags.Func("against", "another agentidp, such as one of before a change: tokens and introspections of each, and no table of goals; may be repeated", func(path string) (err error) {
+		path, err = filepath.Abs(path)
+		o.against = append(o.against, path)
+		return err
+	})
 	flags.BoolVar(&o.profile, "profile", false, "write profiles of tokens and introspections at 64 connections to the folder of -out, and measure nothing")
 	flags.StringVar(&o.dir, "dir", "", "folder for the databases, on the disk that is measured (a temporary one)")
 	if err := flags.Parse(args); err != nil {
@@ -71,7 +75,7 @@ func run(ctx context.Context, args []string) error {
 	if o.profile {
 		return b.profiles(ctx)
 	}
-	if o.against != "" {
+	if len(o.against) > 0 {
 		return b.compare(ctx, os.Stdout)
 	}
 	report, err := b.measure(ctx)

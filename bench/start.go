@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -65,14 +64,7 @@ func (b *bench) folder(name string) (string, error) {
 
 // serve starts the product.
 func (b *bench) serve(ctx context.Context, name, dir string, size int, more ...string) (*target, error) {
-	program := filepath.Join(b.dir, "agentidp")
-	switch {
-	case b.profile:
-		program = filepath.Join(b.dir, "profiled")
-	case strings.HasPrefix(name, before):
-		program = b.against
-	}
-	t, err := launch(ctx, name, command(dir, environment(dir, more...), program, "serve"), filepath.Join(dir, "log"))
+	t, err := launch(ctx, name, command(dir, environment(dir, more...), b.program(name), "serve"), filepath.Join(dir, "log"))
 	if err != nil {
 		return nil, err
 	}
