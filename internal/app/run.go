@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -21,6 +22,12 @@ const (
 	// listenAgain is how soon a node listens again after Redis was lost.
 	listenAgain = 2 * time.Second
 )
+
+// ballast is memory that is never touched, and so never resident. It counts as live
+// when the collector decides when to run: without it, the few megabytes of a small fleet
+// are collected after every few megabytes of requests, and an introspection costs a fifth
+// more CPU. On a large heap it makes no difference.
+const ballast = 8 << 20
 
 // Listen opens the listener that HOST and PORT name.
 func (a *App) Listen(ctx context.Context) (net.Listener, error) {
@@ -60,6 +67,8 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	held := make([]byte, ballast)
+	defer runtime.KeepAlive(held)
 	var committer, sequencer, others sync.WaitGroup
 	committer.Go(s.log.Run)
 	sequencing, stopSequencing := context.WithCancel(context.WithoutCancel(ctx))

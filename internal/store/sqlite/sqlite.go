@@ -38,7 +38,7 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 	if err := file.Close(); err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
-	write, err := open(dsn(path, "immediate", "query_only(0)"))
+	write, err := open(dsn(path, "immediate", writerCache, "query_only(0)"))
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
@@ -46,7 +46,7 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 	if err := migrate(ctx, write); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrating %s: %w", path, err), write.Close())
 	}
-	read, err := open(dsn(path, "deferred", "query_only(1)"))
+	read, err := open(dsn(path, "deferred", readerCache, "query_only(1)"))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the database: %w", err), write.Close())
 	}
@@ -63,9 +63,16 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 // maxLists is how many connections long lists may hold.
 const maxLists = 2
 
-func dsn(path, txlock, mode string) string {
+// What a connection keeps of the file, in KiB. There are several readers, and what they
+// do not keep the system does.
+const (
+	writerCache = "cache_size(-4000)"
+	readerCache = "cache_size(-2000)"
+)
+
+func dsn(path, txlock, cache, mode string) string {
 	q := url.Values{"_txlock": {txlock}, "_pragma": {
-		"busy_timeout(3000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "trusted_schema(0)", "cache_size(-16000)", "temp_store(MEMORY)", "wal_autocheckpoint(8000)", mode,
+		"busy_timeout(3000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "trusted_schema(0)", cache, "temp_store(MEMORY)", "wal_autocheckpoint(8000)", mode,
 	}}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 }

@@ -11,7 +11,7 @@ import (
 // kept opens one connection and gives what it keeps, too.
 func kept(t *testing.T) (*sql.DB, func() int) {
 	t.Helper()
-	db, err := open(dsn(filepath.Join(t.TempDir(), "db"), "immediate", "query_only(0)"))
+	db, err := open(dsn(filepath.Join(t.TempDir(), "db"), "immediate", writerCache, "query_only(0)"))
 	if err != nil {
 		t.Fatal(err)
 	}
