@@ -97,7 +97,7 @@ func (b *bench) compare(ctx context.Context, out io.Writer) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) } // Flush gives the error
-	p("\tanswers/s\tof the floor's tokens\tCPU µs each\tof the first: rate\tof the first: CPU\n")
+	p("\tanswers/s\tof the floor's tokens\tCPU µs each\tof the first: rate\tof the first: CPU\tMB\n")
 	floors := r.series(theFloor, tokens64, perSecond)
 	p("floor\t%.0f\t1\t%.0f\n", median(floors), median(r.series(theFloor, tokens64, cpu))/1000)
 	for _, name := range []string{tokens64, introspection64} {
@@ -108,8 +108,8 @@ func (b *bench) compare(ctx context.Context, out io.Writer) error {
 				if len(rates) == 0 {
 					continue
 				}
-				p("%s%s, %s\t%.0f\t%.2f\t%.0f\t%.2f\t%.2f\n", prefix, target, name, median(rates), median(ratios(rates, floors)), median(times)/1000,
-					median(ratios(rates, r.series(first+target, name, perSecond))), median(ratios(times, r.series(first+target, name, cpu))))
+				p("%s%s, %s\t%.0f\t%.2f\t%.0f\t%.2f\t%.2f\t%.0f\n", prefix, target, name, median(rates), median(ratios(rates, floors)), median(times)/1000,
+					median(ratios(rates, r.series(first+target, name, perSecond))), median(ratios(times, r.series(first+target, name, cpu))), median(r.series(prefix+target, name, resident)))
 			}
 		}
 	}
