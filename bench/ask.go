@@ -36,16 +36,12 @@ func basic(m fleet.Member) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(m.ClientID+":"+m.Secret))
 }
 
-func form(pairs ...string) string {
-	v := url.Values{}
-	for i := 0; i < len(pairs); i += 2 {
-		v.Set(pairs[i], pairs[i+1])
-	}
-	return v.Encode()
+func grantForm(asked string) string {
+	return url.Values{"grant_type": {"client_credentials"}, "scope": {asked}}.Encode()
 }
 
 func tokenRequest(m fleet.Member, asked string) []byte {
-	return raw(http.MethodPost, "/oauth2/token", basic(m), formType, form("grant_type", "client_credentials", "scope", asked))
+	return raw(http.MethodPost, "/oauth2/token", basic(m), formType, grantForm(asked))
 }
 
 // tokens asks for tokens as the callers of the fleet.
@@ -61,7 +57,7 @@ func (t *target) tokens() load.Kind {
 func (t *target) introspections() load.Kind {
 	k := load.Kind{Name: "introspection", Share: 1, Status: http.StatusOK}
 	for i, issued := range t.issued {
-		k.Raw = append(k.Raw, raw(http.MethodPost, "/oauth2/introspect", basic(t.members[(i+1)%len(t.members)]), formType, form("token", issued)))
+		k.Raw = append(k.Raw, raw(http.MethodPost, "/oauth2/introspect", basic(t.members[(i+1)%len(t.members)]), formType, url.Values{"token": {issued}}.Encode()))
 	}
 	return k
 }
@@ -106,7 +102,7 @@ func (t *target) prepare(ctx context.Context) error {
 }
 
 func (t *target) token(ctx context.Context, m fleet.Member, asked string) (string, error) {
-	body := form("grant_type", "client_credentials", "scope", asked)
+	body := grantForm(asked)
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+t.address+"/oauth2/token", strings.NewReader(body))
 	if err != nil {
 		return "", err

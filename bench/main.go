@@ -40,7 +40,7 @@ type options struct {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 1 && args[0] == loadCommand {
-		return carryOut(os.Stdin, os.Stdout)
+		return carryOut(ctx, os.Stdin, os.Stdout)
 	}
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -108,12 +108,12 @@ func (o *options) defaults() {
 const loadCommand = "load"
 
 // carryOut reads a plan and writes its result.
-func carryOut(in io.Reader, out io.Writer) error {
+func carryOut(ctx context.Context, in io.Reader, out io.Writer) error {
 	var p load.Plan
 	if err := json.NewDecoder(in).Decode(&p); err != nil {
 		return fmt.Errorf("reading the plan: %w", err)
 	}
-	result, err := load.Run(p)
+	result, err := load.Run(ctx, p)
 	if err != nil {
 		return err
 	}

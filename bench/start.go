@@ -42,7 +42,7 @@ func (b *bench) floor(ctx context.Context) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	clients, err := json.Marshal(members)
+	clients, err := json.Marshal(members) //nolint:gosec // secrets of a fleet that protects nothing
 	if err != nil {
 		return nil, err
 	}
@@ -155,5 +155,5 @@ func (b *bench) redis(dir string) (url string, pid int, err error) {
 			return "redis://" + address, cmd.Process.Pid, c.Close()
 		}
 	}
-	return "", 0, fmt.Errorf("Redis does not answer on %s", address)
+	return "", 0, fmt.Errorf("redis does not answer on %s", address)
 }

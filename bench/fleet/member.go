@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/google/uuid"
-
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
@@ -58,11 +56,10 @@ func Nth(n int) (Member, error) {
 // id is a UUID of version 7 of a known random part.
 func id(at time.Time, random *rand.ChaCha8) string {
 	id := audit.NewID(at)
-	binary.BigEndian.PutUint64(id[8:], random.Uint64())
-	id[6] = 0x70 | byte(random.Uint64()&0x0f)
-	id[7] = byte(random.Uint64())
+	_, _ = random.Read(id[6:]) // never fails
+	id[6] = 0x70 | id[6]&0x0f
 	id[8] = 0x80 | id[8]&0x3f
-	return uuid.UUID(id).String()
+	return id.String()
 }
 
 // Some gives n members of a fleet of size, spread over it evenly, never number 0

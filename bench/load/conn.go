@@ -3,6 +3,7 @@ package load
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -21,8 +22,8 @@ type conn struct {
 	body []byte
 }
 
-func dial(address string) (*conn, error) {
-	c, err := net.DialTimeout("tcp", address, patience)
+func dial(ctx context.Context, address string) (*conn, error) {
+	c, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -19,13 +20,13 @@ const (
 )
 
 // Run carries the plan out.
-func Run(p Plan) (Result, error) {
+func Run(ctx context.Context, p Plan) (Result, error) {
 	if err := p.check(); err != nil {
 		return Result{}, err
 	}
 	conns := make([]*conn, p.Connections)
 	for i := range conns {
-		c, err := dial(p.Address)
+		c, err := dial(ctx, p.Address)
 		if err != nil {
 			return Result{}, err
 		}

@@ -9,7 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	_ "net/http/pprof" // on the default mux, served on the second listener
+	_ "net/http/pprof" //nolint:gosec // on the default mux, served on the second listener
 	"os"
 	"os/signal"
 	"runtime"
