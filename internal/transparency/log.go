@@ -2,7 +2,6 @@ package transparency
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -61,23 +60,17 @@ func NewLog(store TileStore, key *Key) *Log { return &Log{store: store, key: key
 // Verifier gives the log's public key as a C2SP verifier key.
 func (l *Log) Verifier() string { return l.key.Verifier() }
 
-// Checkpoint gives the newest published checkpoint, signed, or UNAVAILABLE where there
-// is none yet.
-func (l *Log) Checkpoint(ctx context.Context) ([]byte, error) {
-	tree, err := l.store.Tree(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if tree.Published == nil {
-		return nil, fault.UnavailableBecause(errors.New("no checkpoint is published yet"))
-	}
-	return tree.Published, nil
-}
+// Checkpoint gives the newest published checkpoint, signed. The first of a log that has
+// just begun is waited for; UNAVAILABLE says that there is none yet.
+func (l *Log) Checkpoint(ctx context.Context) ([]byte, error) { return l.published(ctx, 0) }
 
-// Newest gives the newest published checkpoint, read and signed. UNAVAILABLE where
-// there is none yet.
-func (l *Log) Newest(ctx context.Context) (Checkpoint, []byte, error) {
-	signed, err := l.Checkpoint(ctx)
+// Newest is Checkpoint, read too.
+func (l *Log) Newest(ctx context.Context) (Checkpoint, []byte, error) { return l.Covering(ctx, 0) }
+
+// Covering is Newest, once that covers the sequence: it is waited for a moment.
+// UNAVAILABLE where that was too short.
+func (l *Log) Covering(ctx context.Context, sequence int64) (Checkpoint, []byte, error) {
+	signed, err := l.published(ctx, sequence)
 	if err != nil {
 		return Checkpoint{}, nil, err
 	}
@@ -85,24 +78,23 @@ func (l *Log) Newest(ctx context.Context) (Checkpoint, []byte, error) {
 	return c, signed, err
 }
 
-// Covering is Newest, once that covers the sequence: it is waited for a moment.
-// UNAVAILABLE where that was too short.
-func (l *Log) Covering(ctx context.Context, sequence int64) (Checkpoint, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+// published waits for a checkpoint that covers the sequence.
+func (l *Log) published(ctx context.Context, sequence int64) ([]byte, error) {
 	ticker := time.NewTicker(glance)
 	defer ticker.Stop()
-	for {
-		c, signed, err := l.Newest(ctx)
-		if err == nil && c.Size >= sequence {
-			return c, signed, nil
+	for late := time.After(patience); ; {
+		tree, err := l.store.Tree(ctx)
+		if err != nil {
+			return nil, err
 		}
-		if err != nil && !fault.Is(err, fault.CodeUnavailable) {
-			return c, nil, err
+		if tree.Published != nil && tree.PublishedSize >= sequence {
+			return tree.Published, nil
 		}
 		select {
 		case <-ctx.Done():
-			return c, nil, fault.UnavailableBecause(fmt.Errorf("no checkpoint covers event %d yet", sequence))
+			return nil, fault.UnavailableBecause(context.Cause(ctx))
+		case <-late:
+			return nil, fault.UnavailableBecause(fmt.Errorf("no checkpoint covers event %d yet", sequence))
 		case <-ticker.C:
 		}
 	}
