@@ -55,12 +55,17 @@ func (h *Handler) listEvents(ctx context.Context, c call) (reply, error) {
 	return answer(http.StatusOK, viewList(p.Items, p.Next, viewEvent)), nil
 }
 
-func (h *Handler) getEvent(ctx context.Context, c call) (reply, error) {
+// event gives the event that the path names. The call's tenant is known then.
+func (h *Handler) event(ctx context.Context, c *call) (audit.Event, error) {
 	id := c.id("eventId")
 	if err := c.accept(ctx, nil); err != nil {
-		return nil, err
+		return audit.Event{}, err
 	}
-	e, err := h.cfg.Log.Event(ctx, c.tenant, id)
+	return h.cfg.Log.Event(ctx, c.tenant, id)
+}
+
+func (h *Handler) getEvent(ctx context.Context, c call) (reply, error) {
+	e, err := h.event(ctx, &c)
 	if err != nil {
 		return nil, err
 	}

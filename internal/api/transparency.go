@@ -31,11 +31,7 @@ type proofView struct {
 }
 
 func (h *Handler) proveEvent(ctx context.Context, c call) (reply, error) {
-	id := c.id("eventId")
-	if err := c.accept(ctx, nil); err != nil {
-		return nil, err
-	}
-	e, err := h.cfg.Log.Event(ctx, c.tenant, id)
+	e, err := h.event(ctx, &c)
 	if err != nil {
 		return nil, err
 	}
