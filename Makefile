@@ -37,7 +37,7 @@ e2e: ## the real binary from outside
 cover: ## coverage of the last make test, and its gate
 	@scripts/coverage.sh $(COVERAGE_LEAST)
 
-bench: ## the table of speed: every goal against the floor server (a quarter of an hour)
+bench: ## the table of speed: every goal against the floor server, with more and longer rounds
 	cd bench && go run . -out results
 
 bench-quick: ## the same in two minutes, and less exact
