@@ -6,7 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"maps"
@@ -19,7 +18,6 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	_ "modernc.org/sqlite" // to meddle with the database behind the server's back
 
 	"git.sentryagent.ai/sentryagent-idp/internal/app/apptest"
 )
@@ -196,11 +194,7 @@ func TestTheActorIsWhoAuthenticated(t *testing.T) {
 // is made and no token leaves, whatever the database itself would allow.
 func TestNothingSucceedsUnrecorded(t *testing.T) {
 	w := newWorld(t)
-	db, err := sql.Open("sqlite", "file:"+w.Database()+"?_pragma=busy_timeout(10000)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
+	db := apptest.OpenDatabase(t, w.Database())
 	if _, err := db.ExecContext(t.Context(), "CREATE TRIGGER broken BEFORE INSERT ON audit_events BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"); err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@
 package app_test
 
 import (
-	"database/sql"
 	"io"
 	"net/http"
 	"os"
@@ -78,7 +77,7 @@ func (r *record) serving(dir string, do func(s *apptest.Server)) {
 // covered waits until the tree covers every event.
 func (r *record) covered(s *apptest.Server) {
 	r.Helper()
-	db := r.open(s.Database())
+	db := apptest.OpenDatabase(r.T, s.Database())
 	defer db.Close()
 	until(r.T, "the tree covers every event", func() bool {
 		var behind int64
@@ -87,15 +86,6 @@ func (r *record) covered(s *apptest.Server) {
 		}
 		return behind == 0
 	})
-}
-
-func (r *record) open(path string) *sql.DB {
-	r.Helper()
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
-	if err != nil {
-		r.Fatal(err)
-	}
-	return db
 }
 
 // export gives the whole record with its proofs, as an auditor of the operator gets it.
@@ -204,7 +194,7 @@ func TestAMillionEventsAndEveryForgery(t *testing.T) {
 // off, and undoes it.
 func (r *record) forgeries(s *apptest.Server, remembered map[int64]tlog.Hash) {
 	r.Helper()
-	db := r.open(s.Database())
+	db := apptest.OpenDatabase(r.T, s.Database())
 	defer db.Close()
 	exec := func(statements ...string) {
 		r.Helper()

@@ -50,11 +50,7 @@ func TestOldEventsGoFromARunningServer(t *testing.T) {
 		t.Errorf("a server that was started just now dropped %s", dropped)
 	}
 
-	db, err := sql.Open("sqlite", s.Database())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
+	db := apptest.OpenDatabase(t, s.Database())
 	ranForDays(t, db)
 	retain()
 	if dropped := list("?action=audit.dropped"); !strings.Contains(dropped, `"retentionDays":30`) || strings.Contains(list("?action=agent.created"), `"old`) {
@@ -110,11 +106,7 @@ func TestWhatWasDroppedIsExplainedAndTheRestIsProven(t *testing.T) {
 		}
 	}
 	s.Clock.Add(40 * 24 * time.Hour)
-	db, err := sql.Open("sqlite", s.Database())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
+	db := apptest.OpenDatabase(t, s.Database())
 	if err := s.App.Retain(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package apptest
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -14,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	_ "modernc.org/sqlite" // to look at and meddle with a database behind the server's back
 
 	"git.sentryagent.ai/sentryagent-idp/internal/app"
 	"git.sentryagent.ai/sentryagent-idp/internal/config"
@@ -128,6 +131,18 @@ func (s *Server) Stop() {
 
 // Database is the path of the embedded database.
 func (s *Server) Database() string { return filepath.Join(s.Dir, "agentidp.db") }
+
+// OpenDatabase opens a database file beside the server that may be writing to it, and
+// waits for that one's locks longer than any test may hold one up.
+func OpenDatabase(t testing.TB, path string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(120000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
 
 // Answer is what came back.
 type Answer struct {
