@@ -27,14 +27,17 @@ type Basis struct {
 	AgentRevision      int64
 	CredentialID       uuid.UUID
 	CredentialRevision int64
+	// Noted says that the use of the credential was noted a moment ago, and this one
+	// need not be.
+	Noted bool
 }
 
 // Record is an event on its way to the log.
 type Record struct {
 	Event Event
 	// Basis is what must still hold at commit; nil where the event rests on
-	// nothing. A successful record with a Basis also marks agent and credential
-	// as used at the event's time.
+	// nothing. A successful record with a Basis also marks the credential as used at
+	// the event's time, unless that was Noted.
 	Basis *Basis
 }
 

@@ -21,11 +21,16 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 )
 
-const agentColumns = `a.id, a.organization_id, a.email, a.agent_type, a.version, a.capabilities, a.owner, a.deployment_env,
-	a.status, a.metadata, a.token_ttl, a.created_at, a.updated_at, a.last_auth_at, a.tokens_valid_after, a.revision`
+// agentRow is what is stored of an agent; agentColumns tells also when it was used last.
+const (
+	agentRow = `a.id, a.organization_id, a.email, a.agent_type, a.version, a.capabilities, a.owner, a.deployment_env,
+	a.status, a.metadata, a.token_ttl, a.created_at, a.updated_at, a.tokens_valid_after, a.revision`
+	agentColumns = agentRow + `,
+	(SELECT max(u.last_used_at) FROM credentials o JOIN credential_uses u ON u.credential_id = o.id WHERE o.agent_id = a.id)`
+)
 
-// agentDestinations is where a row of agentColumns is scanned to; finish turns
-// what was scanned as text into its type.
+// agentDestinations is where an agentRow is scanned to; finish turns what was scanned
+// as text into its type.
 func agentDestinations(a *agent.Agent) (dest []any, finish func()) {
 	var capabilities, metadata string
 	var ttl int64
@@ -34,7 +39,6 @@ func agentDestinations(a *agent.Agent) (dest []any, finish func()) {
 		&a.Status, &metadata, &ttl,
 		when{&a.CreatedAt},
 		when{&a.UpdatedAt},
-		when{&a.LastAuthAt},
 		when{&a.TokensValidAfter},
 		&a.Revision,
 	}
@@ -49,7 +53,7 @@ func agentDestinations(a *agent.Agent) (dest []any, finish func()) {
 func scanAgent(row scanner) (agent.Agent, error) {
 	var a agent.Agent
 	dest, finish := agentDestinations(&a)
-	if err := row.Scan(dest...); err != nil {
+	if err := row.Scan(append(dest, when{&a.LastAuthAt})...); err != nil {
 		return agent.Agent{}, err
 	}
 	finish()
@@ -155,6 +159,9 @@ func (s *Store) UpdateAgent(ctx context.Context, organization, id uuid.UUID, cha
 		if err != nil {
 			return err
 		}
+		if before.LastAuthAt, err = s.lastToken(ctx, tx, before); err != nil {
+			return err
+		}
 		a = before
 		event, err := change(&a)
 		if err != nil {
@@ -187,6 +194,18 @@ func (s *Store) UpdateAgent(ctx context.Context, organization, id uuid.UUID, cha
 		err = nil
 	}
 	return a, err
+}
+
+// lastToken gives when the agent got its last token, of the record: what is noted is true
+// to a second, and what ends the agent's tokens must end every one of them.
+func (s *Store) lastToken(ctx context.Context, tx *sql.Tx, a agent.Agent) (time.Time, error) {
+	at := a.LastAuthAt
+	err := s.row(ctx, tx, "SELECT time FROM audit_events WHERE organization_id = $1 AND agent_id = $2 AND action = $3 AND outcome = $4 ORDER BY time DESC LIMIT 1",
+		a.OrganizationID, a.ID, string(audit.TokenIssued), string(audit.Success)).Scan(when{&at})
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return at, broken("reading an agent's last token", err)
+	}
+	return at, nil
 }
 
 // Agents lists an organization's agents, newest first.

@@ -1,14 +1,11 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -175,31 +172,4 @@ func (s *Store) revisions(ctx context.Context, ask Ask, credentials []uuid.UUID)
 		}
 	}
 	return current, nil
-}
-
-// lastUse is when each agent, or each credential, was used last.
-type lastUse map[uuid.UUID]time.Time
-
-func (u lastUse) note(id uuid.UUID, at time.Time) {
-	if at.After(u[id]) {
-		u[id] = at
-	}
-}
-
-// notingUse gives what notes in a column of a table when its rows were used last; it
-// never goes back.
-func (s *Store) notingUse(table, column string, used lastUse) []Statement {
-	var statements []Statement
-	// One order, so that two who note the same rows wait for each other only once.
-	ordered := slices.SortedFunc(maps.Keys(used), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
-	for chunk := range slices.Chunk(ordered, most) {
-		rows := giving("id uuid", "at timestamptz")
-		for _, id := range chunk {
-			rows.add(id, used[id])
-		}
-		clause, args := s.with(rows)
-		statements = append(statements, Statement{clause + "UPDATE " + table + " SET " + column + " = given.at FROM given WHERE " + table + ".id = given.id AND (" +
-			column + " IS NULL OR " + column + " < given.at)", args})
-	}
-	return statements
 }

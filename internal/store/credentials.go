@@ -16,8 +16,13 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
 )
 
-const credentialColumns = `c.id, c.agent_id, c.organization_id, c.key_id, c.label, c.bcrypt, c.fingerprint, c.fingerprint_key,
-	c.created_at, c.expires_at, c.revoked_at, c.last_used_at, c.rotated_from, c.revision`
+// credentialRow is what is stored of a credential; credentialColumns tells also when it
+// was used last.
+const (
+	credentialRow = `c.id, c.agent_id, c.organization_id, c.key_id, c.label, c.bcrypt, c.fingerprint, c.fingerprint_key,
+	c.created_at, c.expires_at, c.revoked_at, c.rotated_from, c.revision`
+	credentialColumns = credentialRow + ", (SELECT u.last_used_at FROM credential_uses u WHERE u.credential_id = c.id)"
+)
 
 func credentialDestinations(c *credential.Credential) []any {
 	return []any{
@@ -25,7 +30,6 @@ func credentialDestinations(c *credential.Credential) []any {
 		when{&c.CreatedAt},
 		when{&c.ExpiresAt},
 		when{&c.RevokedAt},
-		when{&c.LastUsedAt},
 		maybeID{&c.RotatedFrom},
 		&c.Revision,
 	}
@@ -33,7 +37,7 @@ func credentialDestinations(c *credential.Credential) []any {
 
 func scanCredential(row scanner) (credential.Credential, error) {
 	var c credential.Credential
-	err := row.Scan(credentialDestinations(&c)...)
+	err := row.Scan(append(credentialDestinations(&c), when{&c.LastUsedAt})...)
 	return c, err
 }
 
@@ -140,7 +144,8 @@ func (s *Store) EntryByCredential(ctx context.Context, id uuid.UUID) (*token.Ent
 }
 
 // entry reads a credential, its agent and the change counter in one statement,
-// so that all three belong to one state of the database.
+// so that all three belong to one state of the database. When they were used last is
+// nothing that a decision rests on.
 func (s *Store) entry(ctx context.Context, which string, key any) (*token.Entry, error) {
 	var (
 		a       agent.Agent
@@ -149,7 +154,7 @@ func (s *Store) entry(ctx context.Context, which string, key any) (*token.Entry,
 	)
 	dest, finish := agentDestinations(&a)
 	dest = append(append(dest, credentialDestinations(&c)...), &counter)
-	err := s.row(ctx, s.read, "SELECT "+agentColumns+", "+credentialColumns+", n.value FROM credentials c JOIN agents a ON a.id = c.agent_id, change_counter n WHERE "+which, key).Scan(dest...)
+	err := s.row(ctx, s.read, "SELECT "+agentRow+", "+credentialRow+", n.value FROM credentials c JOIN agents a ON a.id = c.agent_id, change_counter n WHERE "+which, key).Scan(dest...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, token.ErrNoEntry
 	}

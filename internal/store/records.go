@@ -1,9 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,8 +18,8 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/page"
 )
 
-// AppendRecords writes the records whose basis holds, and marks their agents and
-// credentials as used, in one transaction.
+// AppendRecords writes the records whose basis holds, and notes the use of their
+// credentials, in one transaction.
 func (s *Store) AppendRecords(ctx context.Context, records []audit.Record) (audit.Batch, error) {
 	var done audit.Batch
 	err := s.pipeline(ctx, s.locking(), func(ctx context.Context, counter int64, ask Ask) ([]Statement, error) {
@@ -65,16 +68,28 @@ func (s *Store) stale(ctx context.Context, ask Ask, records []audit.Record, coun
 	return stale, nil
 }
 
-// touching gives what notes the last use of each agent and credential once per batch.
+// touching gives what notes the last use of each credential, once per batch where it has
+// not been noted a moment ago. It never goes back.
 func (s *Store) touching(records []audit.Record, stale map[int]bool) []Statement {
-	agents, credentials := lastUse{}, lastUse{}
+	used := map[uuid.UUID]time.Time{}
 	for i, r := range records {
-		if r.Basis != nil && !stale[i] && r.Event.Outcome == audit.Success {
-			agents.note(r.Basis.AgentID, r.Event.Time)
-			credentials.note(r.Basis.CredentialID, r.Event.Time)
+		if r.Basis != nil && !r.Basis.Noted && !stale[i] && r.Event.Outcome == audit.Success && r.Event.Time.After(used[r.Basis.CredentialID]) {
+			used[r.Basis.CredentialID] = r.Event.Time
 		}
 	}
-	return append(s.notingUse("agents", "last_auth_at", agents), s.notingUse("credentials", "last_used_at", credentials)...)
+	var statements []Statement
+	// One order, so that two who note the same rows wait for each other only once.
+	ordered := slices.SortedFunc(maps.Keys(used), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	for chunk := range slices.Chunk(ordered, most) {
+		rows := giving("id uuid", "at timestamptz")
+		for _, id := range chunk {
+			rows.add(id, used[id])
+		}
+		clause, args := s.with(rows)
+		statements = append(statements, Statement{clause + `INSERT INTO credential_uses (credential_id, last_used_at) SELECT id, at FROM given WHERE true
+			ON CONFLICT (credential_id) DO UPDATE SET last_used_at = excluded.last_used_at WHERE credential_uses.last_used_at < excluded.last_used_at`, args})
+	}
+	return statements
 }
 
 func scanEvent(row scanner) (audit.Event, error) {
@@ -108,16 +123,40 @@ func (s *Store) Event(ctx context.Context, organization, id uuid.UUID) (audit.Ev
 func (s *Store) Events(ctx context.Context, organization uuid.UUID, f audit.Filter, q page.Query) (page.Page[audit.Event], error) {
 	w := where{}
 	w.add("organization_id = $?", organization)
-	if f.AgentID != uuid.Nil {
-		w.add("agent_id = $?", f.AgentID)
-	}
-	w.addText("actor_id = $?", f.ActorID)
 	w.addText("action = $?", string(f.Action))
 	w.addText("outcome = $?", string(f.Outcome))
+	if f.Outcome != "" && f.Outcome != audit.Success {
+		w.terms = append(w.terms, "outcome <> 'success'") // as the index of these says
+	}
 	w.within(f.From, f.To)
 	w.after("time", "id", q.After)
-	rows, err := listed(ctx, s, scanEvent,
-		"SELECT sequence, body FROM audit_events WHERE "+w.String()+" ORDER BY time DESC, id DESC LIMIT "+strconv.Itoa(q.Limit+1), s.dialect.Once(w.args)...)
+	newest := func(columns string, w where) string {
+		return "SELECT " + columns + " FROM audit_events WHERE " + w.String() + " ORDER BY time DESC, id DESC LIMIT " + strconv.Itoa(q.Limit+1)
+	}
+	// An event of which actor and agent are the same is found by the agent alone.
+	const toOthers = "actor_id IS DISTINCT FROM CAST(agent_id AS text)"
+	w.addText("actor_id = $?", f.ActorID)
+	query := ""
+	switch self, err := uuid.Parse(f.ActorID); {
+	case f.AgentID != uuid.Nil:
+		w.add("agent_id = $?", f.AgentID)
+		if f.ActorID != "" && f.ActorID != f.AgentID.String() {
+			w.terms = append(w.terms, toOthers)
+		}
+		query = newest("sequence, body", w)
+	case f.ActorID == "":
+		query = newest("sequence, body", w)
+	default:
+		others := where{terms: append(slices.Clone(w.terms), toOthers)}
+		query = newest("sequence, body", others)
+		if err == nil && self.String() == f.ActorID {
+			w.add("agent_id = $?", self)
+			const columns = "sequence, body, time, id"
+			query = "SELECT sequence, body FROM (SELECT * FROM (" + newest(columns, w) + ") AS own UNION ALL SELECT * FROM (" + newest(columns, others) +
+				") AS others) AS found ORDER BY time DESC, id DESC LIMIT " + strconv.Itoa(q.Limit+1)
+		}
+	}
+	rows, err := listed(ctx, s, scanEvent, query, s.dialect.Once(w.args)...)
 	if err != nil {
 		return page.Page[audit.Event]{}, broken("listing audit events", err)
 	}

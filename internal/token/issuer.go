@@ -93,7 +93,7 @@ func (i *Issuer) Issue(ctx context.Context, g Grant) (Issued, error) {
 		return Issued{}, ErrTooLong
 	}
 	event := i.event(g, id, now, ttl)
-	pending, err := i.cfg.Log.Submit(audit.Record{Event: event, Basis: g.Entry.basis()})
+	pending, err := i.cfg.Log.Submit(audit.Record{Event: event, Basis: g.Entry.basis(now)})
 	if g.Submitted != nil {
 		g.Submitted()
 	}
@@ -109,6 +109,7 @@ func (i *Issuer) Issue(ctx context.Context, g Grant) (Issued, error) {
 		return Issued{}, err
 	}
 	g.Entry.heldAt(counter)
+	g.Entry.usedAt(now)
 	return Issued{Token: signed, ID: id, EventID: event.ID, Scope: g.Scope, ExpiresIn: ttl}, nil
 }
 

@@ -134,7 +134,7 @@ func TestNoStatementReadsAWholeTable(t *testing.T) {
 				Capability: on(4, "files:read"), Email: on(5, "a@example.com"),
 			}, q)
 			must(err)
-			f := audit.Filter{ActorID: on(0, "x"), Action: audit.Action(on(1, "x")), Outcome: audit.Outcome(on(2, "x"))}
+			f := audit.Filter{ActorID: on(0, a.ID.String()), Action: audit.Action(on(1, "x")), Outcome: audit.Outcome(on(2, "x"))}
 			if mask>>3&1 == 1 {
 				f.AgentID = a.ID
 			}
@@ -158,7 +158,10 @@ func TestNoStatementReadsAWholeTable(t *testing.T) {
 		}
 		explained[query] = true
 		for _, step := range plan(t, write, query) {
-			if strings.HasPrefix(step, "SCAN") && !scanned.MatchString(step) || strings.Contains(step, "TEMP B-TREE") {
+			if pages := strings.Contains(query, "UNION ALL"); pages && (step == "SCAN found" || step == "SCAN own" || step == "SCAN others" || step == "USE TEMP B-TREE FOR ORDER BY") {
+				continue // two pages, each found by its index, are put into one order
+			}
+			if strings.HasPrefix(step, "SCAN") && !scanned.MatchString(step) || strings.Contains(step, "TEMP B-TREE") && step != "USE TEMP B-TREE FOR LAST TERM OF ORDER BY" {
 				t.Errorf("%s\n\tis carried out with: %s", query, step)
 			}
 		}
@@ -187,7 +190,7 @@ func TestEveryFilterHasItsIndex(t *testing.T) {
 	for _, list := range []struct {
 		after        page.Cursor
 		agents, time string
-	}{{}, {page.Cursor{Time: at, ID: uuid.New()}, " AND (created_at,id)<(?,?)", " AND (time,id)<(?,?)"}} {
+	}{{}, {page.Cursor{Time: at, ID: uuid.New()}, " AND (created_at,id)<(?,?)", " AND time<?"}} {
 		q := page.Query{Limit: 10, After: list.after}
 		for column, f := range map[string]agent.Filter{
 			"status": {Status: agent.Active}, "agent_type": {Type: "reader"}, "owner": {Owner: "platform"}, "deployment_env": {DeploymentEnv: "production"},
@@ -212,6 +215,18 @@ func TestEveryFilterHasItsIndex(t *testing.T) {
 				t.Fatal(err)
 			}
 			check("organization_id=? AND " + column + "=?" + list.time)
+		}
+		// Of an agent, by what it did itself and by what it did to others.
+		if _, err := s.Events(t.Context(), org, audit.Filter{ActorID: uuid.NewString()}, q); err != nil {
+			t.Fatal(err)
+		}
+		for _, query := range heard.take() {
+			steps := strings.Join(plan(t, db, query), "; ")
+			for _, want := range []string{"(organization_id=? AND agent_id=?" + list.time, "(organization_id=? AND actor_id=?" + list.time} {
+				if !strings.Contains(steps, want) {
+					t.Errorf("%s\n\tis carried out with: %s; want %s", query, steps, want)
+				}
+			}
 		}
 	}
 	if _, err := s.Events(t.Context(), org, audit.Filter{From: at, To: at.Add(time.Hour)}, page.Query{Limit: 10}); err != nil {

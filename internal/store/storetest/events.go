@@ -69,7 +69,7 @@ func (b *bench) history(org uuid.UUID, n int) []audit.Event {
 	for i := range n {
 		e := b.event(actions[i%3], org, agents[i/2%3])
 		e.Time = base.Add(time.Duration(i/3) * time.Microsecond)
-		e.Actor.ID = []string{"суite", "root"}[i/4%2]
+		e.Actor.ID = []string{"суite", "root", agents[1].String(), agents[i/2%3].String()}[i/4%4]
 		if i%5 == 0 {
 			e = e.Deny("no")
 		}
@@ -101,7 +101,8 @@ func eventFilters(b *bench) {
 			all = append(all, e) // the making of the organization
 		}
 	}
-	for _, like := range []audit.Event{all[20], all[len(all)-5], {AgentID: uuid.New(), Actor: audit.Actor{ID: "none"}, Action: "none", Outcome: "none"}} {
+	self := all[slices.IndexFunc(all, func(e audit.Event) bool { return e.Actor.ID == e.AgentID.String() && e.AgentID != uuid.Nil })]
+	for _, like := range []audit.Event{all[20], all[len(all)-5], self, {AgentID: uuid.New(), Actor: audit.Actor{ID: "none"}, Action: "none", Outcome: "none"}} {
 		from, to := all[40].Time, all[4].Time
 		for mask := range 1 << 6 {
 			var f audit.Filter
