@@ -2,7 +2,11 @@ package app
 
 import (
 	"context"
+	"net/http"
+	"sync"
+	"testing"
 
+	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/transparency"
 )
 
@@ -20,4 +24,24 @@ func (unsequenced) SeizeTree(context.Context, int64, string) error { return tran
 func (a *App) TreeSize(ctx context.Context) (int64, error) {
 	tree, err := a.store.Tree(ctx)
 	return tree.Size, err
+}
+
+// Serving gives what a listener would be served with, and commits what it records until
+// the test ends.
+func (a *App) Serving(t testing.TB, issuer string) http.Handler {
+	t.Helper()
+	if err := a.Ring.Ensure(t.Context(), audit.System("test")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := a.serverFor(t.Context(), issuer, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var committer sync.WaitGroup
+	committer.Go(s.log.Run)
+	t.Cleanup(func() {
+		s.log.Close()
+		committer.Wait()
+	})
+	return s.handler
 }

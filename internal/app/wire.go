@@ -187,6 +187,7 @@ func (a *App) Retain(ctx context.Context) error { return a.retention.Run(ctx) }
 
 // server is what serves requests for a known issuer.
 type server struct {
+	handler   http.Handler
 	http      *httpd.Server
 	log       *audit.Log
 	folder    *audit.Folder
@@ -243,7 +244,7 @@ func (a *App) serverFor(ctx context.Context, issuer, version string) (*server, e
 		Logger: a.logger, TrustedProxies: a.cfg.TrustedProxies, CORSOrigins: a.cfg.CORSOrigins, Sources: sources,
 		TLS: strings.HasPrefix(issuer, "https:"), Now: a.now,
 	}, httpd.Router(routes(oauthHandler, apiHandler, health)))
-	return &server{http: httpd.NewServer(httpd.ServerConfig{
+	return &server{handler: handler, http: httpd.NewServer(httpd.ServerConfig{
 		Handler: handler, Health: health, Delay: a.cfg.ShutdownDelay, Drain: a.cfg.ShutdownTimeout, Logger: a.logger,
 	}), log: log, folder: folder, sequencer: sequencer, streams: streams, directory: directory, caches: &caches{logger: a.logger, directory: directory, verifier: verifier}}, nil
 }

@@ -79,22 +79,28 @@ func appendTime(b []byte, t time.Time) []byte {
 func appendText(b []byte, s string) []byte {
 	const hexDigits = "0123456789abcdef"
 	b = append(b, '"')
+	plain := 0 // where what needs no change began
 	for i := 0; i < len(s); {
 		c := s[i]
+		if c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		b = append(b, s[plain:i]...)
 		switch {
 		case c == '"' || c == '\\':
 			b = append(b, '\\', c)
+			i++
 		case c < 0x20:
 			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&0xf])
-		case c < utf8.RuneSelf:
-			b = append(b, c)
+			i++
 		default:
 			r, size := utf8.DecodeRuneInString(s[i:])
 			b = utf8.AppendRune(b, r)
 			i += size
-			continue
 		}
-		i++
+		plain = i
 	}
+	b = append(b, s[plain:]...)
 	return append(b, '"')
 }

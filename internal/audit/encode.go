@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -48,10 +49,16 @@ func (e Event) Encode() []byte {
 }
 
 func appendUUID(b []byte, id uuid.UUID) []byte {
-	var text [36]byte
-	raw, _ := id.MarshalText() // never fails
-	copy(text[:], raw)
-	return append(b, text[:]...)
+	const dashes = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
+	at := len(b)
+	b = append(b, dashes...)
+	text := b[at:]
+	hex.Encode(text[0:8], id[0:4])
+	hex.Encode(text[9:13], id[4:6])
+	hex.Encode(text[14:18], id[6:8])
+	hex.Encode(text[19:23], id[8:10])
+	hex.Encode(text[24:36], id[10:16])
+	return b
 }
 
 // Decode reads an event's canonical bytes. It fails on bytes that are not an

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -90,6 +91,9 @@ func (cfg Config) source(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	addr := peer.Addr().Unmap().WithZone("")
+	if !cfg.trusted(addr) {
+		return addr
+	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for _, hop := range slices.Backward(hops) {
 		if !cfg.trusted(addr) {
@@ -162,11 +166,11 @@ func (cfg Config) logLine(next http.Handler) http.Handler {
 			if !cfg.Logger.Enabled(r.Context(), level) {
 				return
 			}
-			attrs := []slog.Attr{
+			attrs := append(make([]slog.Attr, 0, 16),
 				slog.String("requestId", info.ID), slog.String("method", r.Method), slog.String("route", r.Pattern),
 				slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.String("source", info.SourceIP()),
 				slog.Int64("durationMicros", cfg.Now().Sub(started).Microseconds()),
-			}
+			)
 			if aborted {
 				attrs = append(attrs, slog.Bool("aborted", true))
 			}
@@ -200,17 +204,19 @@ func (cfg Config) recoverPanic(next http.Handler) http.Handler {
 
 // headers sets what is safe for every answer; a handler may set its own.
 func (cfg Config) headers(next http.Handler) http.Handler {
+	safe := http.Header{
+		"Cache-Control":                {"no-store"},
+		"Content-Security-Policy":      {"default-src 'none'; frame-ancestors 'none'"},
+		"Cross-Origin-Resource-Policy": {"same-origin"},
+		"Referrer-Policy":              {"no-referrer"},
+		"X-Content-Type-Options":       {"nosniff"},
+		"X-Frame-Options":              {"DENY"},
+	}
+	if cfg.TLS {
+		safe.Set("Strict-Transport-Security", "max-age=31536000")
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Cache-Control", "no-store")
-		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("X-Frame-Options", "DENY")
-		if cfg.TLS {
-			h.Set("Strict-Transport-Security", "max-age=31536000")
-		}
+		maps.Copy(w.Header(), safe) // the values are shared: whoever sets or adds one gets a list of their own
 		next.ServeHTTP(w, r)
 	})
 }

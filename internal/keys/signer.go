@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -10,9 +11,12 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"fmt"
 
 	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // Alg is a signature algorithm by its JOSE name (RFC 7518 §3.1, RFC 8037).
@@ -49,19 +53,43 @@ func (s *localSigner) Sign(message []byte) ([]byte, error) {
 		return ed25519.Sign(key, message), nil
 	case *ecdsa.PrivateKey:
 		digest := sha256.Sum256(message)
-		r, sig, err := ecdsa.Sign(rand.Reader, key, digest[:])
+		der, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
 		if err != nil {
 			return nil, fmt.Errorf("signing: %w", err)
 		}
-		out := make([]byte, 64)
-		r.FillBytes(out[:32])
-		sig.FillBytes(out[32:])
-		return out, nil
+		return joseForm(der)
 	default:
 		digest := sha256.Sum256(message)
 		return s.key.Sign(rand.Reader, digest[:], crypto.SHA256)
 	}
 }
+
+// joseForm turns an ASN.1 signature of P-256 into r||s.
+func joseForm(der []byte) ([]byte, error) {
+	input := cryptobyte.String(der)
+	var inner cryptobyte.String
+	out := make([]byte, 64)
+	if !input.ReadASN1(&inner, asn1.SEQUENCE) || !input.Empty() {
+		return nil, errSignature
+	}
+	for _, half := range [][]byte{out[:32], out[32:]} {
+		var n cryptobyte.String
+		if !inner.ReadASN1(&n, asn1.INTEGER) {
+			return nil, errSignature
+		}
+		digits := bytes.TrimLeft(n, "\x00")
+		if len(digits) > len(half) {
+			return nil, errSignature
+		}
+		copy(half[len(half)-len(digits):], digits)
+	}
+	if !inner.Empty() {
+		return nil, errSignature
+	}
+	return out, nil
+}
+
+var errSignature = errors.New("signing: the signature is not one of P-256")
 
 // generate makes a private key.
 func generate(alg Alg) (crypto.Signer, error) {

@@ -15,11 +15,17 @@ import (
 // maxBody bounds the body of an OAuth request, in bytes.
 const maxBody = 16 << 10
 
-// form is the parameters of a request, each at most once but resource.
+// form is the parameters of a request, each at most once but resource. There are few,
+// so that they are looked for one by one.
 type form struct {
-	values    map[string]string
+	values    []parameter
 	resources []string
 }
+
+type parameter struct{ name, value string }
+
+// maxParameters bounds how many there may be.
+const maxParameters = 64
 
 // readForm reads the parameters from the body alone: what stands in a URL ends
 // up in logs and histories (RFC 6749 §3.2).
@@ -54,7 +60,7 @@ func isForm(contentType string) bool {
 }
 
 func parseForm(body string) (form, error) {
-	f := form{values: map[string]string{}}
+	f := form{values: make([]parameter, 0, 8)}
 	for pair := range strings.SplitSeq(body, "&") {
 		if pair == "" {
 			continue
@@ -75,10 +81,13 @@ func parseForm(body string) (form, error) {
 			f.resources = append(f.resources, value)
 			continue
 		}
-		if _, repeated := f.values[name]; repeated {
+		if f.get(name) != "" {
 			return form{}, invalidRequest("a parameter stands there more than once")
 		}
-		f.values[name] = value
+		if len(f.values) == maxParameters {
+			return form{}, invalidRequest("there are too many parameters")
+		}
+		f.values = append(f.values, parameter{name, value})
 	}
 	return f, nil
 }
@@ -92,4 +101,11 @@ func clean(s string) bool {
 }
 
 // get gives a parameter, empty where it is absent.
-func (f form) get(name string) string { return f.values[name] }
+func (f form) get(name string) string {
+	for _, p := range f.values {
+		if p.name == name {
+			return p.value
+		}
+	}
+	return ""
+}

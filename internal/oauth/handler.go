@@ -137,7 +137,7 @@ func (h *Handler) authenticate(ctx context.Context, p presented,
 
 // noteClient puts the client into the log line.
 func noteClient(ctx context.Context, e *token.Entry) {
-	request.Note(ctx, slog.String("agent", e.Agent.ID.String()), slog.String("organization", e.Agent.OrganizationID.String()))
+	request.Note(ctx, slog.String("agent", e.AgentID), slog.String("organization", e.OrganizationID))
 }
 
 // denied records why a client was refused, and gives the error to answer with:
@@ -174,7 +174,7 @@ func claimed(clientID string) string {
 func (h *Handler) refuse(ctx context.Context, e *token.Entry, action audit.Action, reason string, d audit.Details) error {
 	request.Note(ctx, slog.String("denied", reason))
 	origin := request.Origin(ctx)
-	origin.Actor = audit.Actor{Type: audit.TypeAgent, ID: e.Agent.ID.String()}
+	origin.Actor = audit.Actor{Type: audit.TypeAgent, ID: e.AgentID}
 	event := origin.Event(h.cfg.Now(), e.Agent.OrganizationID, action, e.Agent.Target()).About(e.Agent.ID).Deny(reason).With(d)
 	return h.cfg.Denials.Deny(ctx, event)
 }
@@ -182,7 +182,7 @@ func (h *Handler) refuse(ctx context.Context, e *token.Entry, action audit.Actio
 // limited fails with RATE_LIMITED where the client or its tenant has had enough, and
 // tells in the headers what is left.
 func (h *Handler) limited(ctx context.Context, headers http.Header, e *token.Entry) error {
-	own := h.cfg.Clients.Take(ctx, e.Agent.ID.String(), 0)
+	own := h.cfg.Clients.Take(ctx, e.AgentID, 0)
 	wire.RateLimit(headers, "client", own)
 	if err := own.Err(); err != nil {
 		return err

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,27 +20,27 @@ import (
 )
 
 // caller authenticates who calls: a client by its secret, or an agent by a bearer
-// token that carries the scope needed.
-func (h *Handler) caller(ctx context.Context, r *http.Request, f form, needed string) (by policy.Caller, client bool, err error) {
+// token that carries the scope needed, at the moment m.
+func (h *Handler) caller(ctx context.Context, m token.Moment, r *http.Request, f form, needed string) (by policy.Caller, client bool, err error) {
 	raw, ok := readBearer(r)
 	if !ok {
 		p, err := readClient(r, f)
 		if err != nil {
 			return policy.Caller{}, false, h.denied(ctx, audit.AuthorizationDenied, "", err)
 		}
-		e, err := h.authenticate(ctx, p, h.cfg.Authenticator.AuthenticateNow)
+		e, err := h.cfg.Authenticator.AuthenticateAt(ctx, m, p.clientID, p.secret, request.From(ctx).SourceIP())
 		if err != nil {
 			return policy.Caller{}, false, h.denied(ctx, audit.AuthorizationDenied, p.clientID, err)
 		}
 		noteClient(ctx, e)
 		origin := request.Origin(ctx)
-		origin.Actor = audit.Actor{Type: audit.TypeAgent, ID: e.Agent.ID.String()}
+		origin.Actor = audit.Actor{Type: audit.TypeAgent, ID: e.AgentID}
 		return policy.Caller{Origin: origin, AgentID: e.Agent.ID, OrganizationID: e.Agent.OrganizationID}, true, nil
 	}
 	if f.get("client_secret") != "" {
 		return policy.Caller{}, false, invalidRequest("the client authenticates in more than one way")
 	}
-	by, err = h.cfg.Verifier.Caller(ctx, raw, request.Origin(ctx))
+	by, err = h.cfg.Verifier.CallerAt(ctx, m, raw, request.Origin(ctx))
 	if errors.Is(err, token.ErrInactive) {
 		event := request.Origin(ctx).Event(h.cfg.Now(), organization.DefaultID(), audit.AuthorizationDenied, audit.Target{Type: audit.TypeRequest, ID: r.URL.Path}).
 			Deny("invalid_token")
@@ -65,8 +65,8 @@ func (h *Handler) caller(ctx context.Context, r *http.Request, f form, needed st
 
 // subject gives the token a request is about, nil where it does not hold or is of
 // another organization: to the caller there is no difference (RFC 7662 §2.2).
-func subject(ctx context.Context, by policy.Caller, raw string, verify verification) (*token.Token, error) {
-	t, err := verify(ctx, raw)
+func subject(ctx context.Context, m token.Moment, by policy.Caller, raw string, verify verification) (*token.Token, error) {
+	t, err := verify(ctx, m, raw)
 	if errors.Is(err, token.ErrInactive) {
 		return nil, nil
 	}
@@ -80,59 +80,72 @@ func subject(ctx context.Context, by policy.Caller, raw string, verify verificat
 }
 
 // verification is how much of a token must hold.
-type verification func(ctx context.Context, raw string) (*token.Token, error)
+type verification func(ctx context.Context, m token.Moment, raw string) (*token.Token, error)
 
 // about is what both endpoints begin with: who calls, as a client or not, and the
 // token that the request is about.
 func (h *Handler) about(ctx context.Context, r *http.Request, f form, needed string, verify verification) (by policy.Caller, client bool, t *token.Token, err error) {
-	if by, client, err = h.caller(ctx, r, f, needed); err != nil {
+	// Read once: the caller and the token are judged by the same moment.
+	m, err := h.cfg.Verifier.Now(ctx)
+	if err != nil {
+		return by, client, nil, err
+	}
+	if by, client, err = h.caller(ctx, m, r, f, needed); err != nil {
 		return by, client, nil, err
 	}
 	raw := f.get("token")
 	if raw == "" {
 		return by, client, nil, invalidRequest("token is missing")
 	}
-	t, err = subject(ctx, by, raw, verify)
+	t, err = subject(ctx, m, by, raw, verify)
 	return by, client, t, err
-}
-
-type introspection struct {
-	Active        bool     `json:"active"`
-	Scope         string   `json:"scope,omitempty"`
-	ClientID      string   `json:"client_id,omitempty"`
-	Subject       string   `json:"sub,omitempty"`
-	Audience      audience `json:"aud,omitempty"`
-	Issuer        string   `json:"iss,omitempty"`
-	ExpiresAt     int64    `json:"exp,omitempty"`
-	IssuedAt      int64    `json:"iat,omitempty"`
-	NotBefore     int64    `json:"nbf,omitempty"`
-	ID            string   `json:"jti,omitempty"`
-	TokenType     string   `json:"token_type,omitempty"`
-	Organization  string   `json:"org,omitempty"`
-	AgentType     string   `json:"agent_type,omitempty"`
-	Owner         string   `json:"owner,omitempty"`
-	DeploymentEnv string   `json:"deployment_env,omitempty"`
-	CredentialID  string   `json:"cid,omitempty"`
 }
 
 // introspect is the introspection endpoint (RFC 7662).
 func (h *Handler) introspect(ctx context.Context, _ http.Header, r *http.Request, f form) (answer, error) {
-	by, _, t, err := h.about(ctx, r, f, scope.TokensIntrospect, h.cfg.Verifier.Verify)
+	by, _, t, err := h.about(ctx, r, f, scope.TokensIntrospect, h.cfg.Verifier.VerifyAt)
 	if err != nil {
 		return nil, err
 	}
 	if err := h.recordIntrospection(ctx, by, t); err != nil {
 		return nil, err
 	}
-	body := introspection{}
-	if t != nil {
-		body = introspection{
-			Active: true, Scope: t.Scope.String(), ClientID: t.AgentID.String(), Subject: t.AgentID.String(), Audience: t.Audience,
-			Issuer: t.Issuer, ExpiresAt: t.ExpiresAt, IssuedAt: t.IssuedAt, NotBefore: t.NotBefore, ID: t.ID.String(), TokenType: "Bearer",
-			Organization: t.OrganizationID.String(), AgentType: t.AgentType, Owner: t.Owner, DeploymentEnv: t.DeploymentEnv, CredentialID: t.CredentialID.String(),
-		}
+	return func(w http.ResponseWriter, r *http.Request) { wire.Encoded(w, r, http.StatusOK, introspection(t)) }, nil
+}
+
+// introspection is the answer of RFC 7662 §2.2 about a token, nil for one that does not
+// hold. It is appended: services ask for every request they get.
+func introspection(t *token.Token) []byte {
+	if t == nil {
+		return []byte(`{"active":false}`)
 	}
-	return func(w http.ResponseWriter, r *http.Request) { wire.JSON(w, r, http.StatusOK, body) }, nil
+	b := make([]byte, 0, 1024)
+	text := func(name, value string) {
+		b = append(append(append(b, `,"`...), name...), `":`...)
+		b = audit.AppendText(b, value)
+	}
+	number := func(name string, n int64) {
+		b = append(append(append(b, `,"`...), name...), `":`...)
+		b = strconv.AppendInt(b, n, 10)
+	}
+	b = append(b, `{"active":true`...)
+	subject := t.AgentID.String()
+	text("scope", t.Scope.String())
+	text("client_id", subject)
+	text("sub", subject)
+	b = token.AppendAudience(append(b, `,"aud":`...), t.Audience)
+	text("iss", t.Issuer)
+	number("exp", t.ExpiresAt)
+	number("iat", t.IssuedAt)
+	number("nbf", t.NotBefore)
+	text("jti", t.ID.String())
+	text("token_type", "Bearer")
+	text("org", t.OrganizationID.String())
+	text("agent_type", t.AgentType)
+	text("owner", t.Owner)
+	text("deployment_env", t.DeploymentEnv)
+	text("cid", t.CredentialID.String())
+	return append(b, '}')
 }
 
 // recordIntrospection records for the organizations that ask for it.
@@ -154,7 +167,7 @@ func (h *Handler) recordIntrospection(ctx context.Context, by policy.Caller, t *
 // is answered alike and has no effect.
 func (h *Handler) revoke(ctx context.Context, _ http.Header, r *http.Request, f form) (answer, error) {
 	// A token that does not hold at this moment may hold again: it can be revoked.
-	by, client, t, err := h.about(ctx, r, f, scope.TokensRevoke, h.cfg.Verifier.Signed)
+	by, client, t, err := h.about(ctx, r, f, scope.TokensRevoke, h.cfg.Verifier.SignedAt)
 	if err != nil {
 		return nil, err
 	}
@@ -169,12 +182,4 @@ func (h *Handler) revoke(ctx context.Context, _ http.Header, r *http.Request, f 
 		return done, h.cfg.Denials.Deny(ctx, event)
 	}
 	return done, h.cfg.Revocations.RevokeToken(ctx, t.ID, time.Unix(t.ExpiresAt, 0), event)
-}
-
-// audience is one text where there is one (RFC 7519 §4.1.3).
-type audience []string
-
-// MarshalJSON writes one text or a list.
-func (a audience) MarshalJSON() ([]byte, error) {
-	return token.AppendAudience(nil, slices.Clone(a)), nil
 }

@@ -41,7 +41,7 @@ func TestBasicHeader(t *testing.T) {
 }
 
 func TestAudience(t *testing.T) {
-	f := form{values: map[string]string{"audience": "svc"}, resources: []string{"https://a.test/x", "urn:example:b", "https://a.test/x"}}
+	f := form{values: []parameter{{"audience", "svc"}}, resources: []string{"https://a.test/x", "urn:example:b", "https://a.test/x"}}
 	got, err := f.audience()
 	if err != nil || !slices.Equal(got, []string{"https://a.test/x", "urn:example:b", "svc"}) {
 		t.Errorf("audience = %v, %v", got, err)
@@ -69,9 +69,9 @@ func FuzzParseForm(f *testing.F) {
 		if err != nil {
 			return // the standard parser also refuses semicolons
 		}
-		for name, value := range parsed.values {
-			if standard.Get(name) != value || len(standard[name]) != 1 {
-				t.Errorf("%q: %s is %q here and %q to others", body, name, value, standard[name])
+		for _, p := range parsed.values {
+			if standard.Get(p.name) != p.value || len(standard[p.name]) != 1 {
+				t.Errorf("%q: %s is %q here and %q to others", body, p.name, p.value, standard[p.name])
 			}
 		}
 	})

@@ -16,8 +16,10 @@ type Info struct {
 	ID     string
 	Source netip.Addr
 
-	mu    sync.Mutex
-	attrs []slog.Attr
+	mu       sync.Mutex
+	attrs    []slog.Attr
+	room     [8]slog.Attr // for attrs: what most requests note
+	sourceIP string
 }
 
 type infoKey struct{}
@@ -41,6 +43,9 @@ func Note(ctx context.Context, attrs ...slog.Attr) {
 	info := From(ctx)
 	info.mu.Lock()
 	defer info.mu.Unlock()
+	if info.attrs == nil {
+		info.attrs = info.room[:0]
+	}
 	info.attrs = append(info.attrs, attrs...)
 }
 
@@ -53,10 +58,12 @@ func (i *Info) Attrs() []slog.Attr {
 
 // SourceIP gives the source address as text, empty where it is not known.
 func (i *Info) SourceIP() string {
-	if !i.Source.IsValid() {
-		return ""
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.sourceIP == "" && i.Source.IsValid() {
+		i.sourceIP = i.Source.String()
 	}
-	return i.Source.String()
+	return i.sourceIP
 }
 
 // Budget is the state of a limit after a request took from it. Where Limit is

@@ -67,15 +67,11 @@ func (a *Authenticator) AuthenticateAfresh(ctx context.Context, clientID string,
 	return a.authenticate(ctx, clientID, presented, source, a.fresh)
 }
 
-// AuthenticateNow is Authenticate for what is answered without a commit: the entry
-// held at a moment after the call began.
-func (a *Authenticator) AuthenticateNow(ctx context.Context, clientID string, presented secret.Value, source string) (*Entry, error) {
-	counter, err := a.directory.Counter(ctx)
-	if err != nil {
-		return nil, fault.UnavailableBecause(err)
-	}
+// AuthenticateAt is Authenticate for what is answered without a commit: the entry held
+// at the moment, or later.
+func (a *Authenticator) AuthenticateAt(ctx context.Context, m Moment, clientID string, presented secret.Value, source string) (*Entry, error) {
 	e, err := a.Authenticate(ctx, clientID, presented, source)
-	if err == nil && e.counter.Load() < counter {
+	if err == nil && e.counter.Load() < int64(m) {
 		return a.AuthenticateAfresh(ctx, clientID, presented, source)
 	}
 	return e, err
@@ -103,14 +99,14 @@ func (a *Authenticator) authenticate(ctx context.Context, clientID string, prese
 	if err != nil {
 		return nil, fault.UnavailableBecause(err)
 	}
-	ok, renewed, err := a.hasher.Verify(ctx, s, e.Credential.Verifier, e.Agent.ID.String()+" "+source)
+	ok, renewed, err := a.hasher.Verify(ctx, s, e.Credential.Verifier, e.AgentID+" "+source)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
 		return nil, &Denial{Reason: ReasonWrongSecret, Entry: e}
 	}
-	if e.Agent.ID.String() != clientID {
+	if e.AgentID != clientID {
 		return nil, &Denial{Reason: ReasonWrongClient, Entry: e}
 	}
 	if renewed != nil {

@@ -11,7 +11,16 @@ import (
 // token made for the issuer and nobody else counts: one that another service gets
 // to see must not be replayed here by that service. It fails as Verify does.
 func (v *Verifier) Caller(ctx context.Context, raw string, origin audit.Origin) (policy.Caller, error) {
-	t, err := v.Verify(ctx, raw)
+	m, err := v.Now(ctx)
+	if err != nil {
+		return policy.Caller{}, err
+	}
+	return v.CallerAt(ctx, m, raw, origin)
+}
+
+// CallerAt is Caller: the token held at the moment, or later.
+func (v *Verifier) CallerAt(ctx context.Context, m Moment, raw string, origin audit.Origin) (policy.Caller, error) {
+	t, err := v.VerifyAt(ctx, m, raw)
 	if err != nil {
 		return policy.Caller{}, err
 	}

@@ -13,6 +13,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/agent"
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 )
 
 // ErrNoEntry says that there is no such credential.
@@ -23,6 +24,9 @@ var ErrNoEntry = errors.New("no such credential")
 type Entry struct {
 	Agent      agent.Agent
 	Credential credential.Credential
+	// AgentID, OrganizationID and CredentialID are their ids as text, which every token
+	// needs several times.
+	AgentID, OrganizationID, CredentialID string
 	// counter is the change counter at which both were last known to hold.
 	counter atomic.Int64
 	// used is when its use was last noted, in microseconds since 1970.
@@ -33,7 +37,7 @@ type Entry struct {
 // agent's metadata, which no token needs and which may be large.
 func NewEntry(a agent.Agent, c credential.Credential, counter int64) *Entry {
 	a.Metadata = nil
-	e := &Entry{Agent: a, Credential: c}
+	e := &Entry{Agent: a, Credential: c, AgentID: a.ID.String(), OrganizationID: a.OrganizationID.String(), CredentialID: c.ID.String()}
 	e.counter.Store(counter)
 	return e
 }
@@ -145,9 +149,18 @@ func (d *Directory) Current(ctx context.Context, credentialID uuid.UUID, counter
 	return e, nil
 }
 
-// Counter reads the change counter. Concurrent calls share a read, but never one
-// that began before they did.
-func (d *Directory) Counter(ctx context.Context) (int64, error) { return d.counter.get(ctx) }
+// Moment is a state of the registry, by its change counter.
+type Moment int64
+
+// Now reads the change counter. Concurrent calls share a read, but never one that began
+// before they did. It fails with UNAVAILABLE.
+func (d *Directory) Now(ctx context.Context) (Moment, error) {
+	counter, err := d.counter.get(ctx)
+	if err != nil {
+		return 0, fault.UnavailableBecause(err)
+	}
+	return Moment(counter), nil
+}
 
 // sharedRead lets all callers that arrive while a read is under way wait
 // together for the next one.

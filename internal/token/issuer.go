@@ -3,7 +3,6 @@ package token
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -88,11 +87,12 @@ func (i *Issuer) Issue(ctx context.Context, g Grant) (Issued, error) {
 		g.Audience = []string{i.cfg.Issuer}
 	}
 	id := audit.NewID(now)
-	payload := i.claims(g, id, now, ttl)
+	jti, asked := id.String(), g.Scope.String()
+	payload := i.claims(g, jti, asked, now, ttl)
 	if signedLength(payload) > MaxLength {
 		return Issued{}, ErrTooLong
 	}
-	event := i.event(g, id, now, ttl)
+	event := i.event(g, jti, asked, now, ttl)
 	pending, err := i.cfg.Log.Submit(audit.Record{Event: event, Basis: g.Entry.basis(now)})
 	if g.Submitted != nil {
 		g.Submitted()
@@ -113,20 +113,20 @@ func (i *Issuer) Issue(ctx context.Context, g Grant) (Issued, error) {
 	return Issued{Token: signed, ID: id, EventID: event.ID, Scope: g.Scope, ExpiresIn: ttl}, nil
 }
 
-func (i *Issuer) event(g Grant, id uuid.UUID, now time.Time, ttl time.Duration) audit.Event {
+func (i *Issuer) event(g Grant, jti, scope string, now time.Time, ttl time.Duration) audit.Event {
 	a := &g.Entry.Agent
-	g.Origin.Actor = audit.Actor{Type: audit.TypeAgent, ID: a.ID.String()}
-	return g.Origin.Event(now, a.OrganizationID, audit.TokenIssued, audit.Target{Type: audit.TypeToken, ID: id.String()}).
+	g.Origin.Actor = audit.Actor{Type: audit.TypeAgent, ID: g.Entry.AgentID}
+	return g.Origin.Event(now, a.OrganizationID, audit.TokenIssued, audit.Target{Type: audit.TypeToken, ID: jti}).
 		About(a.ID).
-		With(audit.Details{}.String("scope", g.Scope.String()).Strings("audience", g.Audience).
-			String("credentialId", g.Entry.Credential.ID.String()).
+		With(audit.Details{}.String("scope", scope).Strings("audience", g.Audience).
+			String("credentialId", g.Entry.CredentialID).
 			Time("expiresAt", now.Truncate(time.Second).Add(ttl)))
 }
 
 // claims appends the payload; reflection would cost as much as the signature.
-func (i *Issuer) claims(g Grant, id uuid.UUID, now time.Time, ttl time.Duration) []byte {
+func (i *Issuer) claims(g Grant, jti, scope string, now time.Time, ttl time.Duration) []byte {
 	a := &g.Entry.Agent
-	subject := a.ID.String()
+	subject := g.Entry.AgentID
 	iat := now.Unix()
 	b := make([]byte, 0, 768)
 	b = append(b, '{')
@@ -142,13 +142,13 @@ func (i *Issuer) claims(g Grant, id uuid.UUID, now time.Time, ttl time.Duration)
 	b = append(b, `,"nbf":`...)
 	b = strconv.AppendInt(b, iat, 10)
 	b = append(b, ',')
-	b = member(b, "jti", id.String())
-	b = member(b, "scope", g.Scope.String())
-	b = member(b, "org", a.OrganizationID.String())
+	b = member(b, "jti", jti)
+	b = member(b, "scope", scope)
+	b = member(b, "org", g.Entry.OrganizationID)
 	b = member(b, "agent_type", a.Type)
 	b = member(b, "owner", a.Owner)
 	b = member(b, "deployment_env", a.DeploymentEnv)
-	b = member(b, "cid", g.Entry.Credential.ID.String())
+	b = member(b, "cid", g.Entry.CredentialID)
 	b[len(b)-1] = '}'
 	return b
 }
@@ -157,32 +157,19 @@ func member(b []byte, name, value string) []byte {
 	b = append(b, '"')
 	b = append(b, name...)
 	b = append(b, `":`...)
-	b = appendString(b, value)
+	b = audit.AppendText(b, value)
 	return append(b, ',')
-}
-
-// appendString encodes plain ASCII, the common case, without reflection.
-func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c > '~' || c == '"' || c == '\\' {
-			encoded, _ := json.Marshal(s) // a string always encodes
-			return append(b, encoded...)
-		}
-	}
-	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
 }
 
 // AppendAudience appends an aud value: a text where there is one audience, a list
 // where there are several (RFC 7519 §4.1.3).
 func AppendAudience(b []byte, audience []string) []byte {
 	if len(audience) == 1 {
-		return appendString(b, audience[0])
+		return audit.AppendText(b, audience[0])
 	}
 	for i, a := range audience {
 		b = append(b, "[,"[min(i, 1)])
-		b = appendString(b, a)
+		b = audit.AppendText(b, a)
 	}
 	return append(b, ']')
 }
@@ -200,7 +187,7 @@ func signedLength(payload []byte) int {
 func sign(s keys.Signer, payload []byte) (string, error) {
 	header := `{"alg":"` + string(s.Alg()) + `","typ":"at+jwt","kid":"` + s.KID() + `"}`
 	enc := base64.RawURLEncoding
-	b := make([]byte, 0, enc.EncodedLen(len(header))+enc.EncodedLen(len(payload))+512)
+	b := make([]byte, 0, enc.EncodedLen(len(header))+enc.EncodedLen(len(payload))+longestSignature)
 	b = enc.AppendEncode(b, []byte(header))
 	b = append(b, '.')
 	b = enc.AppendEncode(b, payload)

@@ -91,10 +91,19 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 // that still has the capabilities, and of a credential that was not revoked. It
 // fails with ErrInactive, or with UNAVAILABLE where the state could not be read.
 func (v *Verifier) Verify(ctx context.Context, raw string) (*Token, error) {
-	counter, err := v.cfg.Directory.Counter(ctx)
+	m, err := v.cfg.Directory.Now(ctx)
 	if err != nil {
-		return nil, fault.UnavailableBecause(err)
+		return nil, err
 	}
+	return v.VerifyAt(ctx, m, raw)
+}
+
+// Now gives the present moment, for all that one request must know of it.
+func (v *Verifier) Now(ctx context.Context) (Moment, error) { return v.cfg.Directory.Now(ctx) }
+
+// VerifyAt is Verify: the token held at the moment, or later.
+func (v *Verifier) VerifyAt(ctx context.Context, m Moment, raw string) (*Token, error) {
+	counter := int64(m)
 	known, key, err := v.known(ctx, raw)
 	if err != nil {
 		return nil, err
@@ -110,9 +119,9 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Token, error) {
 	return &t, nil
 }
 
-// Signed gives a token that is ours and in its time, whatever has become of its
-// agent: enough to revoke it. It fails as Verify does.
-func (v *Verifier) Signed(ctx context.Context, raw string) (*Token, error) {
+// SignedAt gives a token that is ours and in its time, whatever has become of its
+// agent: enough to revoke it, at any moment. It fails as Verify does.
+func (v *Verifier) SignedAt(ctx context.Context, _ Moment, raw string) (*Token, error) {
 	known, _, err := v.known(ctx, raw)
 	if err != nil {
 		return nil, err

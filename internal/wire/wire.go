@@ -98,16 +98,22 @@ func RateLimit(h http.Header, name string, b request.Budget) {
 	if b.Limit == 0 {
 		return
 	}
-	addItem(h, rateLimitPolicy, `"`+name+`";q=`+strconv.FormatInt(b.Limit, 10)+`;w=60`)
-	addItem(h, rateLimit, `"`+name+`";r=`+strconv.FormatInt(b.Remaining, 10)+`;t=`+strconv.Itoa(int(math.Ceil(b.Reset.Seconds()))))
+	var room [96]byte
+	policy := append(append(append(room[:0], '"'), name...), `";q=`...)
+	policy = append(strconv.AppendInt(policy, b.Limit, 10), `;w=60`...)
+	addItem(h, rateLimitPolicy, policy)
+	state := append(append(append(room[:0], '"'), name...), `";r=`...)
+	state = append(strconv.AppendInt(state, b.Remaining, 10), `;t=`...)
+	addItem(h, rateLimit, strconv.AppendInt(state, int64(math.Ceil(b.Reset.Seconds())), 10))
 }
 
 // addItem adds to a header that is one list.
-func addItem(h http.Header, name, item string) {
-	if have := h.Get(name); have != "" {
-		item = have + ", " + item
+func addItem(h http.Header, name string, item []byte) {
+	if have := h[name]; len(have) == 1 {
+		have[0] += ", " + string(item)
+		return
 	}
-	h.Set(name, item)
+	h[name] = []string{string(item)}
 }
 
 // RetryAfter sets the header to whole seconds, rounded up; zero sets nothing.
@@ -125,6 +131,12 @@ func JSON[T any](w http.ResponseWriter, r *http.Request, status int, value T) {
 		Error(w, r, fmt.Errorf("encoding the answer: %v", err)) //nolint:errorlint // see above
 		return
 	}
+	Encoded(w, r, status, encoded)
+}
+
+// Encoded answers with a value that is JSON already. A client that went away is noted and
+// nothing more.
+func Encoded(w http.ResponseWriter, r *http.Request, status int, encoded []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if _, err := w.Write(encoded); err != nil {
