@@ -105,7 +105,7 @@ func (s *Store) pipeline(ctx context.Context, first Statement, decide func(ctx c
 // run carries out statements in order.
 func (s *Store) run(ctx context.Context, tx *sql.Tx, statements []Statement) error {
 	for _, st := range statements {
-		if _, err := s.exec(ctx, tx, st.Query, st.Args...); err != nil {
+		if _, err := tx.ExecContext(s.dialect.Brief(ctx), s.dialect.Rewrite(st.Query), s.bind(st.Args)...); err != nil {
 			return broken("writing", err)
 		}
 	}

@@ -28,6 +28,10 @@ type Dialect interface {
 	Sound() error
 	// ForUpdate is what a SELECT ends with to lock what it reads.
 	ForUpdate() string
+	// Brief gives the context of a statement that touches a few rows. An engine that is
+	// never long about those need not be ready to break one off, which costs it more
+	// than the statement.
+	Brief(ctx context.Context) context.Context
 	// Once gives what to bind to a query whose plan is to be made for these arguments
 	// alone, as the best way through a list differs with what is asked for.
 	Once(args []any) []any
@@ -89,7 +93,11 @@ func (s *Store) exec(ctx context.Context, q querier, query string, args ...any) 
 
 func (s *Store) row(ctx context.Context, q querier, query string, args ...any) scanner {
 	ctx, cancel := bounded(ctx)
-	return oneRow{q.QueryRowContext(ctx, s.dialect.Rewrite(query), s.bind(args)...), cancel}
+	if ctx.Err() != nil {
+		cancel()
+		return noRow{context.Cause(ctx)}
+	}
+	return oneRow{q.QueryRowContext(s.dialect.Brief(ctx), s.dialect.Rewrite(query), s.bind(args)...), cancel}
 }
 
 // oneRow ends its context when it has been scanned.
@@ -103,6 +111,12 @@ func (r oneRow) Scan(dest ...any) error {
 	defer r.cancel()
 	return r.Row.Scan(dest...)
 }
+
+// noRow is a row that was not asked for any more.
+type noRow struct{ err error }
+
+// Scan says why.
+func (r noRow) Scan(...any) error { return r.err }
 
 // list scans every row of a query.
 func list[T any](ctx context.Context, s *Store, q querier, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {

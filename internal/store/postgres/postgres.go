@@ -266,6 +266,9 @@ func (dialect) Retryable(err error) bool {
 // ForUpdate locks the rows that are read.
 func (dialect) ForUpdate() string { return " FOR UPDATE" }
 
+// Brief keeps the context: the database is somewhere else, and may not answer.
+func (dialect) Brief(ctx context.Context) context.Context { return ctx }
+
 // Once has the statement planned anew; one that is prepared gets a plan for all values
 // after a few times.
 func (dialect) Once(args []any) []any {

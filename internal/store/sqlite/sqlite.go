@@ -139,6 +139,11 @@ func (dialect) Retryable(error) bool { return false }
 // ForUpdate is not needed: there is one writer.
 func (dialect) ForUpdate() string { return "" }
 
+// Brief takes the deadline away: the driver would start a goroutine to watch it, and
+// there is nothing to wait for but the disk. Locks are waited for as long as busy_timeout
+// says.
+func (dialect) Brief(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
+
 // Once leaves the arguments as they are: a plan does not depend on them.
 func (dialect) Once(args []any) []any { return args }
 
