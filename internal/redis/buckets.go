@@ -31,12 +31,13 @@ type Buckets struct {
 	prefix    string
 	perMinute int64
 	local     Limiter
+	ahead     *leases
 }
 
 // NewBuckets makes buckets of perMinute tokens. The name tells them from the other
 // buckets in Redis; local decides where Redis is away.
 func NewBuckets(client *Client, name string, perMinute int64, local Limiter) *Buckets {
-	return &Buckets{client: client, script: rueidis.NewLuaScript(take), prefix: bucketPrefix + name + ":", perMinute: perMinute, local: local}
+	return &Buckets{client: client, script: rueidis.NewLuaScript(take), prefix: bucketPrefix + name + ":", perMinute: perMinute, local: local, ahead: newLeases(client.now)}
 }
 
 // Take takes one token from the bucket of the key, whose size is perMinute, or
@@ -46,19 +47,29 @@ func (b *Buckets) Take(ctx context.Context, key string, perMinute int64) request
 		perMinute = b.perMinute
 	}
 	each := time.Minute / time.Duration(perMinute)
+	lacks, wanted := b.ahead.take(key, each, perMinute)
+	if wanted == 0 {
+		return allowed(lacks, each, perMinute)
+	}
 	result, err := b.client.ask(ctx, func(ctx context.Context, r rueidis.Client) rueidis.RedisResult {
-		return b.script.Exec(ctx, r, []string{b.prefix + key}, []string{strconv.FormatInt(int64(each), 10)})
+		return b.script.Exec(ctx, r, []string{b.prefix + key}, []string{strconv.FormatInt(int64(each), 10), strconv.FormatInt(wanted, 10)})
 	})
-	if err != nil {
+	var answer []int64
+	if err == nil {
+		answer, err = result.AsIntSlice()
+	}
+	if err != nil || len(answer) != 2 {
+		b.ahead.keep(key, wanted, 0, 0)
 		return b.local.Take(ctx, key, perMinute)
 	}
-	missing, err := result.AsInt64()
-	if err != nil {
-		return b.local.Take(ctx, key, perMinute)
+	taken, after := answer[0], time.Duration(answer[1])
+	b.ahead.keep(key, wanted, taken-1, after)
+	if taken == 0 {
+		return request.Budget{Limit: perMinute, RetryAfter: after - time.Minute, Reset: after - each}
 	}
-	after := time.Duration(missing)
-	if over := after - time.Minute; over > 0 {
-		return request.Budget{Limit: perMinute, RetryAfter: over, Reset: after - each}
-	}
-	return request.Budget{Allowed: true, Limit: perMinute, Remaining: int64((time.Minute - after) / each), Reset: after}
+	return allowed(after-time.Duration(taken-1)*each, each, perMinute)
+}
+
+func allowed(lacks, each time.Duration, perMinute int64) request.Budget {
+	return request.Budget{Allowed: true, Limit: perMinute, Remaining: max(0, int64((time.Minute-lacks)/each)), Reset: lacks}
 }

@@ -155,7 +155,7 @@ func (c *Client) Close() {
 // writes, or runs no script for this user, is of no more use than one that is away.
 func (c *Client) Ping(ctx context.Context) error {
 	_, err := c.within(ctx, probePatience, func(ctx context.Context, r rueidis.Client) rueidis.RedisResult {
-		return rueidis.NewLuaScript(take).Exec(ctx, r, []string{bucketPrefix + "probe"}, []string{"1000000"})
+		return rueidis.NewLuaScript(take).Exec(ctx, r, []string{bucketPrefix + "probe"}, []string{"1000000", "1"})
 	})
 	return err
 }

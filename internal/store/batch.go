@@ -136,7 +136,7 @@ func (s *Store) appending(events []audit.Event) []Statement {
 			"actor_id text", "action text", "outcome text", "body bytea")
 		for _, e := range chunk {
 			place++
-			rows.add(place, e.ID, e.OrganizationID, e.Time, e.AgentID, e.Actor.ID, string(e.Action), string(e.Outcome), e.Encode())
+			rows.add(int64(place), e.ID, e.OrganizationID, e.Time, e.AgentID, e.Actor.ID, string(e.Action), string(e.Outcome), e.Encode())
 		}
 		clause, args := s.with(rows)
 		statements = append(statements, Statement{clause + `INSERT INTO audit_events (sequence, id, organization_id, time, agent_id, actor_id, action, outcome, body)

@@ -275,17 +275,6 @@ func (dialect) Once(args []any) []any {
 	return append([]any{pgx.QueryExecModeCacheDescribe}, args...)
 }
 
-// Rows binds each column as one array: the statement stays the same, and prepared,
-// however many rows there are.
-func (dialect) Rows(columns []store.Column) (query string, args []any) {
-	arrays := make([]string, len(columns))
-	for i, c := range columns {
-		arrays[i] = "$" + strconv.Itoa(i+1) + "::" + c.Type + "[]"
-		args = append(args, c.Values)
-	}
-	return "SELECT * FROM unnest(" + strings.Join(arrays, ", ") + ")", args
-}
-
 func code(err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code
