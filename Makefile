@@ -24,7 +24,7 @@ test: ## all tests: units, contract, floors, end to end, coverage
 	@rm -rf .coverage && mkdir -p .coverage/unit .coverage/e2e
 	go vet ./...
 	go test $(RACE) -timeout 15m -cover -covermode=atomic -coverpkg=./internal/...,./cmd/... ./... -args -test.gocoverdir=$(CURDIR)/.coverage/unit
-	$(if $(RACE),go test -count=1 -timeout 15m -run Million ./internal/app,@true)
+	$(if $(RACE),go test -count=1 -timeout 15m -run 'Million|Allocations' ./internal/app,@true)
 	cd test/e2e && E2E_COVERDIR=$(CURDIR)/.coverage/e2e go test -count=1 -timeout 15m ./...
 	@$(MAKE) --no-print-directory cover
 

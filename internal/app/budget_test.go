@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
@@ -54,6 +55,44 @@ func (h *hot) post(t testing.TB, path string, form url.Values) func() string {
 		}
 		return w.Body.String()
 	}
+}
+
+// TestATokenAndAnIntrospectionKeepToTheirAllocations counts what is the same on every
+// machine (R41): all that the server does for a lone caller, the transaction with it. A
+// change that needs more has to say why.
+func TestATokenAndAnIntrospectionKeepToTheirAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates, too")
+	}
+	h := newHot(t)
+	token := url.Values{"grant_type": {"client_credentials"}, "scope": {"agents:read"}}
+	ask := h.post(t, "/oauth2/token", token)
+	var answer struct {
+		Token string `json:"access_token"`
+	}
+	if err := json.Unmarshal([]byte(ask()), &answer); err != nil {
+		t.Fatal(err)
+	}
+	for path, c := range map[string]struct {
+		budget float64
+		form   url.Values
+	}{
+		"/oauth2/token":      {250, token},
+		"/oauth2/introspect": {90, url.Values{"token": {answer.Token}}},
+	} {
+		ask := h.post(t, path, c.form)
+		// What the test itself makes is taken off.
+		if made := testing.AllocsPerRun(200, func() { ask() }) - h.own(t, path, c.form); made > c.budget {
+			t.Errorf("%s makes %.0f allocations, its budget is %.0f", path, made, c.budget)
+		}
+	}
+}
+
+// own is how many allocations the request and its answer take without the server.
+func (h *hot) own(t testing.TB, path string, form url.Values) float64 {
+	nothing := &hot{handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(nil) }), id: h.id, secret: h.secret}
+	ask := nothing.post(t, path, form)
+	return testing.AllocsPerRun(200, func() { ask() })
 }
 
 func BenchmarkToken(b *testing.B) {
