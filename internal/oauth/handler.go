@@ -32,6 +32,13 @@ type Limiter interface {
 	Take(ctx context.Context, key string, perMinute int64) request.Budget
 }
 
+// Gate bounds how many requests are worked on at a time.
+type Gate interface {
+	// Enter waits for the caller's turn; leave must then be called once. It fails with
+	// UNAVAILABLE where there is too much to do.
+	Enter(ctx context.Context) (leave func(), err error)
+}
+
 // Config is what the OAuth endpoints need.
 type Config struct {
 	Issuer        string
@@ -44,6 +51,7 @@ type Config struct {
 	Denials       *audit.Folder
 	Decider       policy.Decider
 	Organizations Organizations
+	Gate          Gate
 	Clients       Limiter
 	Tenants       Limiter
 	Now           func() time.Time
@@ -92,15 +100,27 @@ func (h *Handler) handle(e endpoint) http.HandlerFunc {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Pragma", "no-cache")
 		f, err := readForm(w, r)
-		if err == nil {
-			var write answer
-			if write, err = e(r.Context(), w.Header(), r, f); err == nil {
-				write(w, r)
-				return
-			}
+		if err != nil {
+			writeError(w, r, err)
+			return
 		}
-		writeError(w, r, err)
+		// A body that comes slowly has kept nobody from a place.
+		write, err := h.inTurn(r, w.Header(), f, e)
+		if err != nil {
+			writeError(w, r, err)
+			return
+		}
+		write(w, r)
 	}
+}
+
+func (h *Handler) inTurn(r *http.Request, headers http.Header, f form, e endpoint) (answer, error) {
+	leave, err := h.cfg.Gate.Enter(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return e(r.Context(), headers, r, f)
 }
 
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
