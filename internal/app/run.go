@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
 )
@@ -67,6 +69,7 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	l = netutil.LimitListener(l, a.cfg.MaxConnections)
 	held := make([]byte, ballast)
 	defer runtime.KeepAlive(held)
 	var committer, sequencer, others sync.WaitGroup

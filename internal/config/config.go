@@ -45,6 +45,7 @@ type Config struct {
 	SourceLimit        int
 	ClientLimit        int
 	CacheEntries       int
+	MaxConnections     int
 	CORSOrigins        []string
 	TLSCertFile        string
 	TLSKeyFile         string

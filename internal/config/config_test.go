@@ -67,7 +67,7 @@ func TestTheDefaultsAreWhatTheTableSays(t *testing.T) {
 	want := &config.Config{
 		Host: "127.0.0.1", Port: 3000, DataDir: "./agentidp-data", DatabaseURL: secret.New("sqlite:agentidp-data/agentidp.db"), SecretHasher: "bcrypt",
 		Alg: "ES256", TokenTTL: time.Hour, MaxTokenTTL: 24 * time.Hour, AuditRetentionDays: 90, Streams: stream.Settings{Format: "ndjson"}, RateLimits: true, SourceLimit: 6000,
-		ClientLimit: 600, CacheEntries: 100_000, LogLevel: slog.LevelInfo, ShutdownTimeout: 10 * time.Second,
+		ClientLimit: 600, CacheEntries: 100_000, MaxConnections: 10_000, LogLevel: slog.LevelInfo, ShutdownTimeout: 10 * time.Second,
 	}
 	if got, want := fmt.Sprintf("%+v", c), fmt.Sprintf("%+v", want); got != want {
 		t.Errorf("defaults\n%s, want\n%s", got, want)
@@ -92,12 +92,12 @@ func TestEverySettingIsRead(t *testing.T) {
 		"SECRET_HASHER=hmac", "TOKEN_TTL=15m", "TOKEN_TTL_MAX=2h", "AUDIT_RETENTION_DAYS=7", "RATE_LIMIT=off",
 		"AUDIT_STREAM_FILE=/f", "AUDIT_STREAM_SYSLOG=tls://h:6514", "AUDIT_STREAM_SYSLOG_CA_FILE=a", "AUDIT_STREAM_SYSLOG_CERT_FILE=b", "AUDIT_STREAM_SYSLOG_KEY_FILE=k",
 		"AUDIT_STREAM_WEBHOOK=https://h/p", "AUDIT_STREAM_WEBHOOK_SECRET="+good, "AUDIT_STREAM_FORMAT=ocsf", "RATE_LIMIT_SOURCE=1",
-		"RATE_LIMIT_CLIENT=2", "CACHE_ENTRIES=300", "CORS_ORIGINS=https://a.example, http://localhost:5173", "TLS_CERT_FILE=c", "TLS_KEY_FILE=k",
+		"RATE_LIMIT_CLIENT=2", "CACHE_ENTRIES=300", "MAX_CONNECTIONS=400", "CORS_ORIGINS=https://a.example, http://localhost:5173", "TLS_CERT_FILE=c", "TLS_KEY_FILE=k",
 		"TRUSTED_PROXIES=10.0.0.0/8,192.0.2.1,fd00::/8", "LOG_LEVEL=debug", "SHUTDOWN_DELAY=5s", "SHUTDOWN_TIMEOUT=1m", "OUTBOUND_ALLOW=10.9.0.0/16",
 	)...)
 	want := "&{Production:true Host:10.1.2.3 Port:8443 DataDir:/data DatabaseURL:[hidden] DatabaseRole: RedisURL:[hidden] RootSecret:[hidden] RootSecretPrevious:[hidden] " +
 		"SecretHasher:hmac Issuer:https://idp.example.com Alg:EdDSA TokenTTL:15m0s MaxTokenTTL:2h0m0s AuditRetentionDays:7 RateLimits:false " +
-		"SourceLimit:1 ClientLimit:2 CacheEntries:300 CORSOrigins:[https://a.example http://localhost:5173] TLSCertFile:c TLSKeyFile:k " +
+		"SourceLimit:1 ClientLimit:2 CacheEntries:300 MaxConnections:400 CORSOrigins:[https://a.example http://localhost:5173] TLSCertFile:c TLSKeyFile:k " +
 		"TrustedProxies:[10.0.0.0/8 192.0.2.1/32 fd00::/8] LogLevel:DEBUG ShutdownDelay:5s ShutdownTimeout:1m0s " +
 		"Witnesses:[] WitnessQuorum:0 OutboundAllow:[10.9.0.0/16] Streams:{File:/f Syslog:tls://h:6514 SyslogCAFile:a SyslogCertFile:b SyslogKeyFile:k Webhook:https://h/p WebhookSecret:[hidden] Format:ocsf}}"
 	if got := fmt.Sprintf("%+v", c); got != want {
@@ -168,6 +168,7 @@ func TestABadValueIsRefusedWithTheSettingAndTheRule(t *testing.T) {
 
 		"RATE_LIMIT":        {"must be on or off", []string{"false", "0", "OFF"}},
 		"RATE_LIMIT_SOURCE": {"must be a whole number from 1 to", []string{"0", "-1", "100000001"}},
+		"MAX_CONNECTIONS":   {"must be a whole number from 1 to", []string{"0", "many"}},
 		"RATE_LIMIT_CLIENT": {"must be a whole number from 1 to", []string{"0", "many"}},
 		"CACHE_ENTRIES":     {"must be a whole number from 100 to", []string{"99", "1e5"}},
 		"CORS_ORIGINS":      {"is not an origin", []string{"*", "example.com", "https://a/", "https://a.example,https://b.example/path"}},

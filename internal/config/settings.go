@@ -92,6 +92,7 @@ func Settings() []Setting {
 		{Name: "RATE_LIMIT_SOURCE", Default: "6000", Meaning: "requests a minute from one address (IPv6: from one /64)", read: func(c *Config, s string) (err error) { c.SourceLimit, err = number(s, 1, 100_000_000); return err }},
 		{Name: "RATE_LIMIT_CLIENT", Default: "600", Meaning: "tokens a minute for one client", read: func(c *Config, s string) (err error) { c.ClientLimit, err = number(s, 1, 100_000_000); return err }},
 		{Name: "CACHE_ENTRIES", Default: "100000", Meaning: "credentials and verified tokens kept in memory, of each at most so many", read: func(c *Config, s string) (err error) { c.CacheEntries, err = number(s, 100, 100_000_000); return err }},
+		{Name: "MAX_CONNECTIONS", Default: "10000", Meaning: "connections that are open at a time; more wait to be accepted", read: func(c *Config, s string) (err error) { c.MaxConnections, err = number(s, 1, 10_000_000); return err }},
 		{Name: "CORS_ORIGINS", DefaultNote: "none", Meaning: "origins whose pages may call the API, separated by commas", read: readOrigins},
 		{Name: "TLS_CERT_FILE", Meaning: "certificate chain (PEM) to serve TLS with", read: func(c *Config, s string) error { c.TLSCertFile = s; return nil }},
 		{Name: "TLS_KEY_FILE", Meaning: "private key (PEM) of the certificate", read: func(c *Config, s string) error { c.TLSKeyFile = s; return nil }},
