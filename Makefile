@@ -6,7 +6,7 @@ COVERAGE_LEAST := 85
 RACE := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 LINT := go tool -modfile=tools/go.mod
 
-.PHONY: help build run test unit e2e cover lint fmt fuzz bench bench-quick bench-audit clean
+.PHONY: help build run test unit e2e cover lint fmt fuzz bench bench-quick bench-growth bench-audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ bench: ## the table of speed: every goal against the floor server, with more and
 
 bench-quick: ## the same in two minutes, and less exact
 	cd bench && go run . -quick -out results
+
+bench-growth: ## what grows with what: agents, credentials, events, connections, overload
+	cd bench && go run . -quick -growth
 
 lint: ## the linters and the formatting
 	go vet ./...

@@ -71,15 +71,21 @@ func (t *target) mix() []load.Kind {
 	read := load.Kind{Name: "agent, read", Share: 2, Status: http.StatusOK}
 	list := load.Kind{Name: "agents, listed", Share: 1, Status: http.StatusOK, Raw: [][]byte{raw(http.MethodGet, "/agents?limit=50", bearer, "", "")}}
 	write := load.Kind{Name: "agent, changed", Share: 1, Status: http.StatusOK}
-	wrong := load.Kind{Name: "wrong secret", Share: 1, Status: http.StatusUnauthorized}
 	for i, m := range t.members {
 		read.Raw = append(read.Raw, raw(http.MethodGet, "/agents/"+m.ClientID, bearer, "", ""))
 		write.Raw = append(write.Raw, raw(http.MethodPatch, "/agents/"+m.ClientID, bearer, "application/merge-patch+json", `{"version":"v1.0.`+strconv.Itoa(i)+`"}`))
-		other := m
-		other.Secret = t.members[(i+1)%len(t.members)].Secret // well-formed, and another's
-		wrong.Raw = append(wrong.Raw, tokenRequest(other, fleet.Scope))
 	}
-	return []load.Kind{token, introspection, jwks, read, list, write, wrong}
+	return []load.Kind{token, introspection, jwks, read, list, write, t.wrong()}
+}
+
+// wrong asks for tokens with secrets that are well-formed, and another's.
+func (t *target) wrong() load.Kind {
+	wrong := load.Kind{Name: "wrong secret", Share: 1, Status: http.StatusUnauthorized}
+	for i, m := range t.members {
+		m.Secret = t.members[(i+len(t.members)/2)%len(t.members)].Secret
+		wrong.Raw = append(wrong.Raw, tokenRequest(m, fleet.Scope))
+	}
+	return wrong
 }
 
 // prepare gets the tokens that are asked about, and the one to manage with.

@@ -36,6 +36,7 @@ type options struct {
 	dir      string
 	against  []string
 	profile  bool
+	growth   bool
 }
 
 func run(ctx context.Context, args []string) error {
@@ -56,6 +57,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	})
 	flags.BoolVar(&o.profile, "profile", false, "write profiles of tokens and introspections at 64 connections to the folder of -out, and measure nothing")
+	flags.BoolVar(&o.growth, "growth", false, "measure what grows with what (agents, credentials, events, connections, overload), and no table of goals")
 	flags.StringVar(&o.dir, "dir", "", "folder for the databases, on the disk that is measured (a temporary one)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -74,6 +76,9 @@ func run(ctx context.Context, args []string) error {
 	defer b.stop()
 	if o.profile {
 		return b.profiles(ctx)
+	}
+	if o.growth {
+		return b.grow(ctx, os.Stdout)
 	}
 	if len(o.against) > 0 {
 		return b.compare(ctx, os.Stdout)

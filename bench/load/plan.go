@@ -15,6 +15,10 @@ type Plan struct {
 	WarmUp time.Duration
 	For    time.Duration
 	Mix    []Kind
+	// MayShed says that 429 and 503 are no wrong answers, but none either. Latency is then
+	// counted from when a request was sent, not from when it was due: what waits here for a
+	// connection never reached the server.
+	MayShed bool
 }
 
 // Kind is requests of one kind.
@@ -42,6 +46,8 @@ type Result struct {
 	// Answered counts all that were answered, those of the warm-up among them.
 	Answered int64
 	Wrong    int64
+	// Shed counts those that were answered with 429 or 503, where that may be.
+	Shed int64
 	// FirstWrong is the first answer that was not as it must be.
 	FirstWrong string
 }

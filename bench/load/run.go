@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,13 +41,14 @@ func Run(ctx context.Context, p Plan) (Result, error) {
 	if p.Rate > 0 {
 		r.due = arrivals(p)
 	}
+	r.kinds = make([]tally, len(p.Mix))
+	for k := range r.kinds {
+		r.kinds[k].latency = hdrhistogram.New(shortest, longest, digits)
+	}
 	workers := make([]*worker, len(conns))
 	var all sync.WaitGroup
 	for i, c := range conns {
-		workers[i] = &worker{run: r, conn: c, random: rand.New(rand.NewPCG(uint64(i), 7)), kinds: make([]tally, len(p.Mix))} //nolint:gosec // no secret
-		for k := range workers[i].kinds {
-			workers[i].kinds[k].latency = hdrhistogram.New(shortest, longest, digits)
-		}
+		workers[i] = &worker{run: r, conn: c, random: rand.New(rand.NewPCG(uint64(i), 7))} //nolint:gosec // no secret
 		all.Go(workers[i].work)
 	}
 	all.Wait()
@@ -60,6 +62,7 @@ type run struct {
 	shares float64
 	due    []time.Duration
 	next   atomic.Int64
+	kinds  []tally
 }
 
 // arrivals are the moments at which requests are due, as of many independent callers.
@@ -76,18 +79,27 @@ func arrivals(p Plan) []time.Duration {
 	}
 }
 
+// tally is what all workers found of a kind: a histogram takes hundreds of kilobytes.
 type tally struct {
+	mu      sync.Mutex
 	latency *hdrhistogram.Histogram
 	right   int64
+}
+
+func (t *tally) note(took time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.right++
+	_ = t.latency.RecordValue(min(max(int64(took/time.Microsecond), shortest), longest)) // within its bounds
 }
 
 type worker struct {
 	*run
 	conn     *conn
 	random   *rand.Rand
-	kinds    []tally
 	answered int64
 	wrong    int64
+	shed     int64
 	first    string
 	err      error
 	last     time.Time
@@ -107,6 +119,9 @@ func (w *worker) work() {
 		} else if due.After(to) {
 			return
 		}
+		if w.plan.MayShed {
+			due = time.Now()
+		}
 		k := w.pick()
 		kind := &w.plan.Mix[k]
 		status, body, err := w.conn.ask(kind.Raw[w.random.IntN(len(kind.Raw))])
@@ -116,6 +131,10 @@ func (w *worker) work() {
 		}
 		now := time.Now()
 		w.answered++
+		if status != kind.Status && w.plan.MayShed && (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable) {
+			w.shed++
+			continue
+		}
 		if status != kind.Status {
 			if w.wrong++; w.wrong == 1 {
 				w.first = fmt.Sprintf("%s: %d %.300s", kind.Name, status, body)
@@ -126,8 +145,7 @@ func (w *worker) work() {
 			continue
 		}
 		w.last = now
-		w.kinds[k].right++
-		_ = w.kinds[k].latency.RecordValue(min(max(int64(now.Sub(due)/time.Microsecond), shortest), longest)) // within its bounds
+		w.kinds[k].note(now.Sub(due))
 	}
 }
 
@@ -155,19 +173,16 @@ func (r *run) result(workers []*worker) (Result, error) {
 	total := hdrhistogram.New(shortest, longest, digits)
 	var failed error
 	for k, kind := range r.plan.Mix {
-		one, right := hdrhistogram.New(shortest, longest, digits), int64(0)
-		for _, w := range workers {
-			one.Merge(w.kinds[k].latency)
-			right += w.kinds[k].right
-		}
+		one := r.kinds[k].latency
 		total.Merge(one)
-		per := float64(right) / took.Seconds()
+		per := float64(r.kinds[k].right) / took.Seconds()
 		result.PerSecond += per
 		result.Kinds[kind.Name] = KindResult{PerSecond: per, Latency: latency(one)}
 	}
 	for _, w := range workers {
 		result.Answered += w.answered
 		result.Wrong += w.wrong
+		result.Shed += w.shed
 		if result.FirstWrong == "" {
 			result.FirstWrong = w.first
 		}

@@ -33,12 +33,11 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/transparency"
 )
 
-// How many OAuth requests are worked on at a time, and how many wait: enough for the
-// committer to fill its batches on a slow database, and few enough for an answer in time.
+// How many OAuth requests are worked on at a time: enough for the committer to fill its
+// batches, and few enough for an answer in time.
 const (
-	minPlaces     = 256
+	minPlaces     = 128
 	placesPerCore = 64
-	maxWaiting    = 4096
 )
 
 // Bounds on what is remembered in memory.
@@ -242,7 +241,7 @@ func (a *App) serverFor(ctx context.Context, issuer, version string) (*server, e
 		Issuer: issuer, Authenticator: token.NewAuthenticator(directory, a.hasher, a.store, a.now),
 		Tokens:   token.NewIssuer(token.IssuerConfig{Issuer: issuer, TTL: a.cfg.TokenTTL, MaxTTL: a.cfg.MaxTokenTTL, Ring: a.Ring, Log: log, Now: a.now}),
 		Verifier: verifier, Revocations: a.store, Ring: a.Ring, Log: log, Denials: folder, Decider: policy.Capabilities{},
-		Organizations: tenants, Gate: limit.NewGate(max(minPlaces, placesPerCore*runtime.GOMAXPROCS(0)), maxWaiting, a.now), Clients: clients, Tenants: budgets, Now: a.now,
+		Organizations: tenants, Gate: limit.NewGate(max(minPlaces, placesPerCore*runtime.GOMAXPROCS(0)), a.cfg.MaxConnections, a.now), Clients: clients, Tenants: budgets, Now: a.now,
 	})
 	apiHandler := api.New(api.Config{
 		Organizations: organization.NewService(a.store, a.now), Agents: a.Agents, Credentials: a.Credentials,

@@ -11,10 +11,13 @@ import (
 
 // How a Gate tells a burst, which is waited out, from an overload, which is not.
 const (
-	// tolerable is how long a request may wait before it is worth more to refuse it.
-	tolerable = 50 * time.Millisecond
+	// tolerable is how long a request may wait in its turn.
+	tolerable = 100 * time.Millisecond
 	// persistent is for how long waits must have been longer than that.
 	persistent = 500 * time.Millisecond
+	// hopeless is how long a request waits before it is refused: a refusal costs a third
+	// of a token, and who waits does not ask again meanwhile.
+	hopeless = time.Second
 )
 
 // errBusy is the cause of a refusal, for the log.
@@ -22,7 +25,7 @@ var errBusy = errors.New("more is asked than can be answered")
 
 // Gate lets so many requests be worked on at a time. The others wait their turn, first
 // come first served, and a burst is served to its end. Where waits stay long the server
-// has more to do than it can, and then the newest go first and who has waited too long is
+// has more to do than it can, and then the newest go first, and who has waited too long is
 // refused: to be late for everybody would help nobody. It is safe for concurrent use.
 type Gate struct {
 	now        func() time.Time
@@ -97,7 +100,7 @@ func (g *Gate) leave() {
 		return
 	}
 	late := 0
-	for late < len(g.waiting)-1 && now.Sub(g.waiting[late].since) > tolerable {
+	for late < len(g.waiting)-1 && now.Sub(g.waiting[late].since) > hopeless {
 		g.waiting[late].turn <- false
 		late++
 	}

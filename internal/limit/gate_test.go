@@ -75,7 +75,7 @@ func TestWhenWaitsStayLongTheNewestGoFirstAndTheLateAreRefused(t *testing.T) {
 	g := limit.NewGate(1, 100, c.now)
 	leave := enter(t, g)
 	late := queue(t, g, c, 0, 0, 3)
-	c.advance(600 * time.Millisecond)
+	c.advance(1100 * time.Millisecond)
 	fresh := queue(t, g, c, 3, time.Millisecond, 3)
 	for _, want := range []int{2, 1, 0} {
 		leave()
