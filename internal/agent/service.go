@@ -109,7 +109,7 @@ func (s *Service) Create(ctx context.Context, by policy.Caller, org uuid.UUID, d
 	if len(taken.Items) > 0 {
 		return Agent{}, credential.Issued{}, Exists(a.Email)
 	}
-	issued, err := s.minter.Mint(ctx, org, a.ID, "", time.Time{})
+	issued, err := s.minter.MintFirst(ctx, org, a.ID, a.Type)
 	if err != nil {
 		return Agent{}, credential.Issued{}, err
 	}

@@ -13,32 +13,45 @@ type Action string
 
 // The actions that are recorded.
 const (
-	AgentCreated        Action = "agent.created"
-	AgentUpdated        Action = "agent.updated"
-	AgentSuspended      Action = "agent.suspended"
-	AgentReactivated    Action = "agent.reactivated"
-	AgentRevoked        Action = "agent.revoked"
-	AgentArchived       Action = "agent.archived"
-	CredentialCreated   Action = "credential.created"
-	CredentialRotated   Action = "credential.rotated"
-	CredentialRevoked   Action = "credential.revoked"
-	TokenIssued         Action = "token.issued"
-	TokenDenied         Action = "token.denied"
-	TokenRevoked        Action = "token.revoked"
-	TokenIntrospected   Action = "token.introspected"
-	KeyRotated          Action = "key.rotated"
-	Exported            Action = "audit.exported"
-	Dropped             Action = "audit.dropped"
-	AuthorizationDenied Action = "authorization.denied"
-	OrganizationCreated Action = "organization.created"
-	OrganizationUpdated Action = "organization.updated"
+	AgentCreated      Action = "agent.created"
+	AgentUpdated      Action = "agent.updated"
+	AgentSuspended    Action = "agent.suspended"
+	AgentReactivated  Action = "agent.reactivated"
+	AgentRevoked      Action = "agent.revoked"
+	AgentArchived     Action = "agent.archived"
+	CredentialCreated Action = "credential.created"
+	CredentialRotated Action = "credential.rotated"
+	CredentialRevoked Action = "credential.revoked"
+	// CredentialSuperseded says that a successor is in use, and when the credential ends.
+	CredentialSuperseded  Action = "credential.superseded"
+	CredentialExpiring    Action = "credential.expiring"
+	CredentialExpired     Action = "credential.expired"
+	CredentialLeaked      Action = "credential.leaked"
+	CanaryUsed            Action = "credential.canary_used"
+	CredentialBrownout    Action = "credential.brownout"
+	CredentialRetiring    Action = "credential.retiring"
+	RotationPolicySet     Action = "rotation_policy.set"
+	RotationPolicyRemoved Action = "rotation_policy.removed"
+	RotationPolicyApplied Action = "rotation_policy.applied"
+	TokenIssued           Action = "token.issued"
+	TokenDenied           Action = "token.denied"
+	TokenRevoked          Action = "token.revoked"
+	TokenIntrospected     Action = "token.introspected"
+	KeyRotated            Action = "key.rotated"
+	Exported              Action = "audit.exported"
+	Dropped               Action = "audit.dropped"
+	AuthorizationDenied   Action = "authorization.denied"
+	OrganizationCreated   Action = "organization.created"
+	OrganizationUpdated   Action = "organization.updated"
 )
 
 // Actions lists all of them.
 func Actions() []Action {
 	return []Action{
 		AgentCreated, AgentUpdated, AgentSuspended, AgentReactivated, AgentRevoked, AgentArchived,
-		CredentialCreated, CredentialRotated, CredentialRevoked, TokenIssued, TokenDenied, TokenRevoked, TokenIntrospected,
+		CredentialCreated, CredentialRotated, CredentialRevoked,
+		CredentialSuperseded, CredentialExpiring, CredentialExpired, CredentialLeaked, CanaryUsed, CredentialBrownout, CredentialRetiring,
+		RotationPolicySet, RotationPolicyRemoved, RotationPolicyApplied, TokenIssued, TokenDenied, TokenRevoked, TokenIntrospected,
 		KeyRotated, Exported, Dropped, AuthorizationDenied, OrganizationCreated, OrganizationUpdated,
 	}
 }
@@ -62,6 +75,7 @@ const (
 	TypeSystem       = "system"
 	TypeRequest      = "request"
 	TypeAnonymous    = "anonymous"
+	TypePolicy       = "rotation_policy"
 )
 
 // Actor is who acted: an agent, the system itself, or nobody we could name.

@@ -51,6 +51,19 @@ type Credential struct {
 	RevokedAt   time.Time
 	LastUsedAt  time.Time
 	RotatedFrom uuid.UUID
+	// NotAfter is an end that somebody set, which no rotation by the agent moves; zero
+	// where nobody did, or the end is a rotation policy's.
+	NotAfter time.Time
+	// Pending marks a successor that its agent made and has not been seen to use.
+	Pending bool
+	// Canary says that nobody should ever use it: who does, suspends the agent.
+	Canary bool
+	// RefusedUntil is when a brownout of the credential ends, zero where there is none.
+	RefusedUntil time.Time
+	// RetireAfter is how long it must be unused to be revoked, zero where it is not to
+	// be; RetireSince is when that was asked for.
+	RetireAfter time.Duration
+	RetireSince time.Time
 	Revision    int64
 }
 
@@ -69,7 +82,10 @@ func (c Credential) Status(now time.Time) Status {
 type Holder struct {
 	AgentID        uuid.UUID
 	OrganizationID uuid.UUID
+	AgentType      string
 	Status         string
+	// Policy is how the agent's credentials are rotated, nil where nobody said.
+	Policy *RotationPolicy
 	// Ended says that the agent is revoked or archived.
 	Ended        bool
 	Capabilities scope.Set
@@ -112,13 +128,34 @@ type Issued struct {
 
 // Minter makes credentials.
 type Minter struct {
-	hasher *Hasher
-	now    func() time.Time
+	hasher   *Hasher
+	policies PolicySource
+	now      func() time.Time
 }
 
 // NewMinter makes a minter.
 func NewMinter(hasher *Hasher, now func() time.Time) *Minter {
 	return &Minter{hasher: hasher, now: now}
+}
+
+// Under makes a minter whose first credentials keep to the policies.
+func (m *Minter) Under(policies PolicySource) *Minter {
+	return &Minter{hasher: m.hasher, policies: policies, now: m.now}
+}
+
+// MintFirst is Mint for an agent that is being made: the end is that of the policy for
+// its type. It fails with UNAVAILABLE too where that cannot be read.
+func (m *Minter) MintFirst(ctx context.Context, organization, agentID uuid.UUID, agentType string) (Issued, error) {
+	var p *RotationPolicy
+	if m.policies != nil {
+		var err error
+		if p, err = m.policies.RotationPolicy(ctx, organization, agentType); err != nil {
+			return Issued{}, err
+		}
+	}
+	issued, err := m.Mint(ctx, organization, agentID, "", time.Time{})
+	issued.ExpiresAt = p.end(issued.Credential)
+	return issued, err
 }
 
 // Mint makes a credential for the agent; it stores nothing. The zero expiresAt
@@ -135,13 +172,16 @@ func (m *Minter) Mint(ctx context.Context, organization, agentID uuid.UUID, labe
 	}
 	return Issued{Secret: s, Credential: Credential{
 		ID: uuid.New(), AgentID: agentID, OrganizationID: organization, KeyID: s.KeyID(), Label: label,
-		Verifier: v, CreatedAt: m.now().UTC().Truncate(time.Microsecond), ExpiresAt: expiresAt, Revision: 1,
+		Verifier: v, CreatedAt: m.now().UTC().Truncate(time.Microsecond), ExpiresAt: expiresAt, NotAfter: expiresAt, Revision: 1,
 	}}, nil
 }
 
 // Created gives the event of a credential's making.
 func (c Credential) Created(by audit.Origin) audit.Event {
 	d := audit.Details{}.String("label", c.Label)
+	if c.Canary {
+		d = d.Bool("canary", true)
+	}
 	if !c.ExpiresAt.IsZero() {
 		d = d.Time("expiresAt", c.ExpiresAt)
 	}

@@ -31,6 +31,8 @@ type Request struct {
 	Label string
 	// ExpiresAt is zero where the credential is not to expire.
 	ExpiresAt time.Time
+	// Canary says that nobody should ever use it.
+	Canary bool
 	// Overlap is how long a rotated credential lives on beside its successor.
 	Overlap time.Duration
 }
@@ -50,10 +52,12 @@ func (s *Service) Create(ctx context.Context, by policy.Caller, organization, ag
 	if err != nil {
 		return Issued{}, err
 	}
+	issued.Canary = r.Canary
 	err = s.store.ChangeCredentials(ctx, organization, agentID, func(h Holder, live []Credential) ([]Credential, audit.Event, error) {
 		if err := mayHoldOneMore(by, h, live, s.now()); err != nil {
 			return nil, audit.Event{}, err
 		}
+		issued.ExpiresAt = h.Policy.end(issued.Credential)
 		return []Credential{issued.Credential}, issued.Created(by.Origin), nil
 	})
 	return issued, err
@@ -90,6 +94,8 @@ func (s *Service) Rotate(ctx context.Context, by policy.Caller, organization, ag
 			if end := now.Add(r.Overlap); old.ExpiresAt.IsZero() || end.Before(old.ExpiresAt) {
 				old.ExpiresAt = end
 			}
+			old.NotAfter = old.ExpiresAt // whoever holds the old secret makes no more of it
+			issued.ExpiresAt = h.Policy.end(issued.Credential)
 			event := by.Event(now, organization, audit.CredentialRotated, old.target()).About(agentID).
 				With(audit.Details{}.String("successorId", issued.ID.String()).Time("oldExpiresAt", old.ExpiresAt))
 			return []Credential{issued.Credential, old}, event, nil
@@ -112,7 +118,7 @@ func (s *Service) Revoke(ctx context.Context, by policy.Caller, organization, ag
 		// An expired credential is revoked too: tokens it obtained may still live.
 		for _, known := range live {
 			if known.ID == id {
-				known.RevokedAt = now
+				known.RevokedAt, known.Pending = now, false
 				return []Credential{known}, by.Event(now, organization, audit.CredentialRevoked, known.target()).About(agentID), nil
 			}
 		}
@@ -167,6 +173,9 @@ func (s *Service) allowedOn(ctx context.Context, by policy.Caller, organization,
 	if c.Status(s.now()) != Active {
 		return Credential{}, credentialError("only an active credential can be rotated")
 	}
+	if c.Canary {
+		return Credential{}, credentialError("a canary is not rotated; make another")
+	}
 	return c, nil
 }
 
@@ -184,9 +193,13 @@ func mayHoldOneMore(by policy.Caller, h Holder, live []Credential, now time.Time
 		}
 	}
 	if active >= MaxLive {
-		return credentialError("the agent has 20 active credentials already; revoke one first")
+		return tooMany()
 	}
 	return nil
+}
+
+func tooMany() error {
+	return credentialError("the agent has 20 active credentials already; revoke one first")
 }
 
 // Validate checks a request without making anything (VALIDATION_ERROR).

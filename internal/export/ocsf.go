@@ -37,7 +37,7 @@ func activityOf(action audit.Action) (a activity, known bool) {
 		return activity{authentication, 1, "Logon"}, true
 	case audit.TokenRevoked:
 		return activity{authentication, 2, "Logoff"}, true
-	case audit.TokenIntrospected:
+	case audit.TokenIntrospected, audit.CanaryUsed:
 		return activity{authentication, other, string(action)}, true
 	case audit.AgentCreated:
 		return activity{accountChange, 1, "Create"}, true
@@ -49,15 +49,16 @@ func activityOf(action audit.Action) (a activity, known bool) {
 		return activity{accountChange, 5, "Disable"}, true
 	case audit.AgentArchived:
 		return activity{accountChange, 6, "Delete"}, true
-	case audit.AgentUpdated, audit.CredentialCreated, audit.CredentialRevoked:
+	case audit.AgentUpdated, audit.CredentialCreated, audit.CredentialRevoked, audit.CredentialSuperseded, audit.CredentialExpiring,
+		audit.CredentialExpired, audit.CredentialLeaked, audit.CredentialBrownout, audit.CredentialRetiring:
 		return activity{accountChange, other, string(action)}, true
 	case audit.OrganizationCreated:
 		return activity{apiActivity, 1, "Create"}, true
 	case "audit.exported":
 		return activity{apiActivity, 2, "Read"}, true
-	case audit.OrganizationUpdated, audit.KeyRotated:
+	case audit.OrganizationUpdated, audit.KeyRotated, audit.RotationPolicySet, audit.RotationPolicyApplied:
 		return activity{apiActivity, 3, "Update"}, true
-	case "audit.dropped":
+	case "audit.dropped", audit.RotationPolicyRemoved:
 		return activity{apiActivity, 4, "Delete"}, true
 	case audit.AuthorizationDenied:
 		return activity{apiActivity, other, string(action)}, true

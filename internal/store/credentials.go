@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -20,7 +22,8 @@ import (
 // was used last.
 const (
 	credentialRow = `c.id, c.agent_id, c.organization_id, c.key_id, c.label, c.bcrypt, c.fingerprint, c.fingerprint_key,
-	c.created_at, c.expires_at, c.revoked_at, c.rotated_from, c.revision`
+	c.created_at, c.expires_at, c.revoked_at, c.rotated_from, c.revision,
+	c.not_after, c.pending, c.canary, c.refused_until, coalesce(c.retire_after, 0), c.retire_since`
 	credentialColumns = credentialRow + ", (SELECT u.last_used_at FROM credential_uses u WHERE u.credential_id = c.id)"
 )
 
@@ -32,6 +35,12 @@ func credentialDestinations(c *credential.Credential) []any {
 		when{&c.RevokedAt},
 		maybeID{&c.RotatedFrom},
 		&c.Revision,
+		when{&c.NotAfter},
+		&c.Pending,
+		&c.Canary,
+		when{&c.RefusedUntil},
+		span{&c.RetireAfter},
+		when{&c.RetireSince},
 	}
 }
 
@@ -41,16 +50,43 @@ func scanCredential(row scanner) (credential.Credential, error) {
 	return c, err
 }
 
-// saveCredential stores a credential, new or changed.
+// saveCredential stores a credential, new or changed. An end that is new, or another
+// one, is to be looked at by the schedule at once.
 func (s *Store) saveCredential(ctx context.Context, tx *sql.Tx, c credential.Credential) error {
+	look := c.CreatedAt
+	if c.ExpiresAt.IsZero() || !c.RevokedAt.IsZero() {
+		look = time.Time{}
+	}
 	_, err := s.exec(ctx, tx, `INSERT INTO credentials (id, agent_id, organization_id, key_id, label, bcrypt, fingerprint, fingerprint_key,
-		created_at, expires_at, revoked_at, rotated_from, revision) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13)
-		ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, revoked_at = excluded.revoked_at, revision = credentials.revision + 1`,
+		created_at, expires_at, revoked_at, rotated_from, revision, not_after, pending, canary, refused_until, retire_after, retire_since, warn_at)
+		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20)
+		ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, revoked_at = excluded.revoked_at, revision = credentials.revision + 1,
+		not_after = excluded.not_after, pending = excluded.pending, refused_until = excluded.refused_until,
+		retire_after = excluded.retire_after, retire_since = excluded.retire_since,
+		warn_at = CASE WHEN excluded.expires_at = credentials.expires_at AND excluded.revoked_at IS NULL THEN credentials.warn_at ELSE excluded.warn_at END,
+		warned = CASE WHEN excluded.expires_at = credentials.expires_at THEN credentials.warned END`,
 		c.ID, c.AgentID, c.OrganizationID, c.KeyID, c.Label, c.Verifier.Bcrypt, c.Verifier.Fingerprint, c.Verifier.FingerprintKeyID,
-		c.CreatedAt, c.ExpiresAt, c.RevokedAt, c.RotatedFrom, c.Revision)
+		c.CreatedAt, c.ExpiresAt, c.RevokedAt, c.RotatedFrom, c.Revision, c.NotAfter, c.Pending, c.Canary, c.RefusedUntil,
+		positive(int64(c.RetireAfter/time.Second)), c.RetireSince, look)
 	if err != nil {
 		return broken("storing a credential", err)
 	}
+	return nil
+}
+
+// positive is a number that is NULL where there is none.
+func positive(n int64) sql.NullInt64 { return sql.NullInt64{Int64: n, Valid: n > 0} }
+
+// span scans a number of seconds.
+type span struct{ to *time.Duration }
+
+// Scan takes seconds.
+func (s span) Scan(v any) error {
+	n, ok := v.(int64)
+	if !ok {
+		return fmt.Errorf("a number of seconds cannot be read from %T", v)
+	}
+	*s.to = time.Duration(n) * time.Second
 	return nil
 }
 
@@ -71,7 +107,11 @@ func (s *Store) ChangeCredentials(ctx context.Context, organization, agentID uui
 		if err != nil {
 			return err
 		}
-		changed, event, err := change(holder(a), live)
+		h := holder(a)
+		if h.Policy, err = s.rotationPolicy(ctx, tx, organization, a.Type); err != nil {
+			return err
+		}
+		changed, event, err := change(h, live)
 		if err != nil {
 			return err
 		}

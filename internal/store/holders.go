@@ -16,13 +16,17 @@ func (s *Store) Holder(ctx context.Context, organization, agentID uuid.UUID) (cr
 	if err != nil {
 		return credential.Holder{}, nil, err
 	}
+	h := holder(a)
+	if h.Policy, err = s.rotationPolicy(ctx, s.read, organization, a.Type); err != nil {
+		return credential.Holder{}, nil, err
+	}
 	live, err := s.liveCredentials(ctx, s.read, agentID)
-	return holder(a), live, err
+	return h, live, err
 }
 
 func holder(a agent.Agent) credential.Holder {
 	return credential.Holder{
-		AgentID: a.ID, OrganizationID: a.OrganizationID, Status: string(a.Status), Ended: a.Status.Ended(), Capabilities: a.Capabilities,
+		AgentID: a.ID, OrganizationID: a.OrganizationID, AgentType: a.Type, Status: string(a.Status), Ended: a.Status.Ended(), Capabilities: a.Capabilities,
 	}
 }
 

@@ -215,13 +215,20 @@ func (w *where) within(from, to time.Time) {
 }
 
 // after keeps the rows that follow the cursor in a descending list.
-func (w *where) after(timeColumn, idColumn string, c page.Cursor) {
+func (w *where) after(timeColumn, idColumn string, c page.Cursor) { w.past("<", timeColumn, idColumn, c) }
+
+// beyond keeps the rows that follow the cursor in an ascending list.
+func (w *where) beyond(timeColumn, idColumn string, c page.Cursor) {
+	w.past(">", timeColumn, idColumn, c)
+}
+
+func (w *where) past(order, timeColumn, idColumn string, c page.Cursor) {
 	if c.IsZero() {
 		return
 	}
 	w.args = append(w.args, c.Time, c.ID)
 	n := len(w.args)
-	w.terms = append(w.terms, "("+timeColumn+", "+idColumn+") < ($"+strconv.Itoa(n-1)+", $"+strconv.Itoa(n)+")")
+	w.terms = append(w.terms, "("+timeColumn+", "+idColumn+") "+order+" ($"+strconv.Itoa(n-1)+", $"+strconv.Itoa(n)+")")
 }
 
 // String gives the condition.

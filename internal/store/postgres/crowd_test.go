@@ -67,8 +67,8 @@ func (c crowd) fillRegistry(t *testing.T, db *sql.DB) {
 			(ARRAY['active','suspended','revoked','archived'])[CASE WHEN n % 100 < 90 THEN 1 WHEN n % 100 < 95 THEN 2 WHEN n % 100 < 98 THEN 3 ELSE 4 END],
 			now() - make_interval(mins => ` + n + ` - n), now() FROM generate_series(1, ` + n + `) AS n`,
 		`INSERT INTO agent_capabilities SELECT id, organization_id, unnest(string_to_array(capabilities, ' ')), created_at, status FROM agents`,
-		`INSERT INTO credentials (id, agent_id, organization_id, key_id, fingerprint, fingerprint_key, created_at)
-			SELECT gen_random_uuid(), id, organization_id, 'key-' || email, '\x00', 'k', created_at FROM agents`,
+		`INSERT INTO credentials (id, agent_id, organization_id, key_id, fingerprint, fingerprint_key, created_at, expires_at, warn_at)
+			SELECT gen_random_uuid(), id, organization_id, 'key-' || email, '\x00', 'k', created_at, now() + (created_at - now() + interval '1 year'), now() + (created_at - now() + interval '6 months') FROM agents`,
 		`INSERT INTO revoked_tokens SELECT gen_random_uuid(), now() + make_interval(secs => n) FROM generate_series(1, ` + n + ` / 10) AS n`,
 	} {
 		// The rows fit each other: no need to look up every reference.

@@ -217,6 +217,7 @@ func grant(ctx context.Context, db *sql.DB, role string) error {
 		"GRANT SELECT ON ALL TABLES IN SCHEMA " + schema + " TO " + name,
 		"GRANT INSERT, UPDATE ON organizations, agents, credentials, credential_uses, signing_keys, audit_streams TO " + name,
 		"GRANT INSERT, DELETE ON agent_capabilities, revoked_tokens, idempotency_keys TO " + name,
+		"GRANT INSERT, UPDATE, DELETE ON rotation_policies, credential_instances TO " + name,
 		"GRANT UPDATE ON change_counter, audit_head TO " + name,
 		"GRANT INSERT ON audit_events, audit_checkpoints TO " + name,
 		"GRANT INSERT, UPDATE ON audit_key, audit_tiles TO " + name,

@@ -15,6 +15,7 @@ import (
 
 	"git.sentryagent.ai/sentryagent-idp/internal/agent"
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/page"
 	"git.sentryagent.ai/sentryagent-idp/internal/store"
@@ -48,8 +49,8 @@ func (l *listener) take() []string {
 var (
 	parameter = regexp.MustCompile(`\?(\d+)`)
 	// Tables of one row, or of a handful, are scanned, and what a statement brings along; so is an index that gives
-	// all organizations in order.
-	scanned = regexp.MustCompile(`^SCAN (n|given|change_counter|audit_head|[ht]|part|audit_tree|audit_clock|audit_drop|database_clock|signing_keys|\d+ CONSTANT ROWS?|CONSTANT ROW|organizations USING INDEX organizations_by_time)$`)
+	// all organizations in order, or what is marked for the schedule alone.
+	scanned = regexp.MustCompile(`^SCAN (n|given|change_counter|audit_head|[ht]|part|audit_tree|audit_clock|audit_drop|database_clock|signing_keys|\d+ CONSTANT ROWS?|CONSTANT ROW|organizations USING INDEX organizations_by_time|c USING INDEX credentials_(pending|to_retire)|rotation_policies USING (COVERING )?INDEX rotation_policies_to_apply)$`)
 )
 
 // TestNoStatementReadsAWholeTable lets the store do all it can do and asks the
@@ -122,6 +123,7 @@ func TestNoStatementReadsAWholeTable(t *testing.T) {
 	if n != 2 {
 		t.Fatalf("%d events were dropped, want 2", n)
 	}
+	rotation(t, s, now, event, must)
 	later := page.Cursor{Time: now, ID: uuid.New()}
 	for _, after := range []page.Cursor{{}, later} {
 		q := page.Query{Limit: 10, After: after}
@@ -169,6 +171,52 @@ func TestNoStatementReadsAWholeTable(t *testing.T) {
 	if len(explained) < 2*64+2*48 {
 		t.Errorf("only %d statements were explained", len(explained))
 	}
+}
+
+// rotation lets the store do all that rotations need.
+func rotation(t *testing.T, s *store.Store, now time.Time, event audit.Event, must func(error)) {
+	t.Helper()
+	ctx, org := t.Context(), organization.DefaultID()
+	for _, kind := range []string{credential.AnyType, "reader"} {
+		must(s.SetRotationPolicy(ctx, org, kind, func(*credential.RotationPolicy) (credential.RotationPolicy, audit.Event, error) {
+			p := credential.DefaultPolicy()
+			p.MaxAge, p.UpdatedAt = time.Hour, now
+			return p, audit.System("test").Event(now, org, audit.RotationPolicySet, audit.Target{}), nil
+		}))
+	}
+	a, c := register(t, s, "rotated@example.com")
+	for more := true; more; {
+		var err error
+		more, err = s.ApplyRotationPolicy(ctx, 1, func(_ credential.RotationPolicy, c credential.Credential) (time.Time, bool) {
+			return c.CreatedAt.Add(time.Hour), true
+		}, func(credential.RotationPolicy, []credential.Credential) audit.Event {
+			return audit.System("test").Event(now, org, audit.RotationPolicyApplied, audit.Target{})
+		})
+		must(err)
+	}
+	must(s.ChangeCredentials(ctx, org, a.ID, func(_ credential.Holder, live []credential.Credential) ([]credential.Credential, audit.Event, error) {
+		return live, audit.System("test").Event(now, org, audit.CredentialRotated, a.Target()), nil
+	}))
+	_, err := s.RotationPolicies(ctx, org)
+	must(err)
+	due, err := s.DueCredentials(ctx, now.Add(time.Hour), 10)
+	must(err)
+	if len(due) == 0 {
+		t.Fatal("nothing is due")
+	}
+	_, err = s.NoteLooks(ctx, []credential.Look{{ID: c.ID, Seen: due[0].WarnAt}})
+	must(err)
+	for _, after := range []uuid.UUID{uuid.Nil, c.ID} {
+		_, err = s.UsedSuccessors(ctx, after, 10)
+		must(err)
+		_, err = s.RetiringCredentials(ctx, after, 10)
+		must(err)
+	}
+	for _, after := range []page.Cursor{{}, {Time: now, ID: uuid.New()}} {
+		_, err = s.ExpiringCredentials(ctx, org, now, now.Add(time.Hour), page.Query{Limit: 10, After: after})
+		must(err)
+	}
+	must(s.RemoveRotationPolicy(ctx, org, "reader", audit.System("test").Event(now, org, audit.RotationPolicyRemoved, audit.Target{})))
 }
 
 // TestEveryFilterHasItsIndex wants each filter to be looked up, not tried on
@@ -228,6 +276,14 @@ func TestEveryFilterHasItsIndex(t *testing.T) {
 				}
 			}
 		}
+	}
+	for want, after := range map[string]page.Cursor{
+		"organization_id=? AND expires_at>? AND expires_at<?": {}, "organization_id=? AND (expires_at,id)>(?,?) AND expires_at<?": {Time: at, ID: uuid.New()},
+	} {
+		if _, err := s.ExpiringCredentials(t.Context(), org, at, at.Add(time.Hour), page.Query{Limit: 10, After: after}); err != nil {
+			t.Fatal(err)
+		}
+		check(want)
 	}
 	if _, err := s.Events(t.Context(), org, audit.Filter{From: at, To: at.Add(time.Hour)}, page.Query{Limit: 10}); err != nil {
 		t.Fatal(err)

@@ -36,6 +36,8 @@ func credentialReadsBack(b *bench) {
 	full.ExpiresAt = full.CreatedAt.Add(time.Hour + time.Microsecond)
 	full.RevokedAt = full.CreatedAt.Add(time.Minute + time.Microsecond)
 	full.RotatedFrom = first.ID
+	full.NotAfter, full.Pending, full.Canary = full.ExpiresAt.Add(time.Hour), true, true
+	full.RefusedUntil, full.RetireSince, full.RetireAfter = full.ExpiresAt, full.CreatedAt, time.Hour
 	full.Revision = 5
 	wantSame(b, "the credential", b.stored(b.add(a, full)), full)
 	bare := b.credential(a)
@@ -60,7 +62,7 @@ func credentialsChanged(b *bench) {
 	expires, ends := b.now(), b.now()
 	b.must("changing credentials", b.store.ChangeCredentials(b.Context(), b.org, a.ID,
 		func(h credential.Holder, live []credential.Credential) ([]credential.Credential, audit.Event, error) {
-			wantSame(b, "the holder", h, credential.Holder{AgentID: a.ID, OrganizationID: b.org, Status: "suspended", Capabilities: a.Capabilities})
+			wantSame(b, "the holder", h, credential.Holder{AgentID: a.ID, OrganizationID: b.org, AgentType: "reader", Status: "suspended", Capabilities: a.Capabilities})
 			slices.SortFunc(live, func(x, y credential.Credential) int { return x.CreatedAt.Compare(y.CreatedAt) })
 			wantSame(b, "the live credentials", live, []credential.Credential{old, kept})
 			changed, ended := live[0], live[1]
@@ -80,7 +82,7 @@ func credentialsChanged(b *bench) {
 	ended := b.move(a, agent.Revoked, audit.AgentRevoked)
 	err := b.store.ChangeCredentials(b.Context(), b.org, a.ID,
 		func(h credential.Holder, live []credential.Credential) ([]credential.Credential, audit.Event, error) {
-			wantSame(b, "the ended holder", h, credential.Holder{AgentID: a.ID, OrganizationID: b.org, Status: "revoked", Ended: true, Capabilities: ended.Capabilities})
+			wantSame(b, "the ended holder", h, credential.Holder{AgentID: a.ID, OrganizationID: b.org, AgentType: "reader", Status: "revoked", Ended: true, Capabilities: ended.Capabilities})
 			if len(live) != 0 {
 				b.Errorf("a revoked agent has live credentials: %+v", live)
 			}

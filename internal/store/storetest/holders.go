@@ -40,7 +40,7 @@ func holderRead(b *bench) {
 	b.add(a, forgotten)
 	bystander, _ := b.create(b.draft())
 	b.add(bystander, b.credential(bystander))
-	want := credential.Holder{AgentID: a.ID, OrganizationID: b.org, Status: "suspended", Capabilities: a.Capabilities}
+	want := credential.Holder{AgentID: a.ID, OrganizationID: b.org, AgentType: "reader", Status: "suspended", Capabilities: a.Capabilities}
 	b.writesNothing("reading a holder", func() {
 		h, live, err := b.store.Holder(b.Context(), b.org, a.ID)
 		b.must("reading a holder", err)

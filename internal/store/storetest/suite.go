@@ -19,6 +19,10 @@ var (
 	_ audit.Store           = (*store.Store)(nil)
 	_ audit.RetentionStore  = (*store.Store)(nil)
 	_ credential.Store      = (*store.Store)(nil)
+
+	_ credential.PolicyStore   = (*store.Store)(nil)
+	_ credential.ScheduleStore = (*store.Store)(nil)
+
 	_ keys.Store            = (*store.Store)(nil)
 	_ organization.Store    = (*store.Store)(nil)
 	_ token.Source          = (*store.Store)(nil)
@@ -47,6 +51,8 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"AgentLists", agentListTests()},
 		{"Credentials", credentialTests()},
 		{"Holders", holderTests()},
+		{"Policies", policyTests()},
+		{"Schedule", scheduleTests()},
 		{"Records", recordTests()},
 		{"Events", eventTests()},
 		{"Counter", counterTests()},
