@@ -95,7 +95,7 @@ func (s *Service) ValidateReason(reason string) error {
 }
 
 func (r *rules) kind(s string) {
-	r.require(validType(s), "agentType", "pattern", "must be 1 to 64 lower-case letters, digits, hyphens and underscores, beginning with a letter")
+	r.require(IsType(s), "agentType", "pattern", "must be 1 to 64 lower-case letters, digits, hyphens and underscores, beginning with a letter")
 }
 
 func (r *rules) version(s string) {
@@ -196,7 +196,8 @@ func lowerEmail(s string) string {
 	}, s)
 }
 
-func validType(s string) bool {
+// IsType reports whether a text can be a type of agents.
+func IsType(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		switch {

@@ -34,9 +34,8 @@ type object struct {
 	known   []string
 }
 
-// readObject reads a body that must be one JSON object. With optional, an empty
-// body is an empty object.
-func readObject(w http.ResponseWriter, r *http.Request, optional bool, mediaTypes ...string) (*object, error) {
+// readBody reads a body of any kind, within its bound.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	tooLarge := fault.New(fault.TooLarge, fault.CodePayloadTooLarge, "the body must be at most 64 KiB")
 	if r.ContentLength > maxBody {
 		return nil, tooLarge // before it is sent, where the client waits to be told (RFC 9110 §10.1.1)
@@ -48,13 +47,31 @@ func readObject(w http.ResponseWriter, r *http.Request, optional bool, mediaType
 	if err != nil {
 		return nil, fault.InvalidField("body", "json", "the body could not be read")
 	}
-	if optional && len(body) == 0 {
-		return &object{}, nil
-	}
+	return body, nil
+}
+
+// wantMedia refuses a body that is neither JSON nor of the other media types.
+func wantMedia(r *http.Request, mediaTypes ...string) error {
 	mediaTypes = append(mediaTypes, "application/json")
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || !slices.Contains(mediaTypes, mediaType) {
-		return nil, fault.New(fault.UnsupportedMedia, fault.CodeUnsupportedMedia, "Content-Type must be "+strings.Join(mediaTypes, " or "))
+		return fault.New(fault.UnsupportedMedia, fault.CodeUnsupportedMedia, "Content-Type must be "+strings.Join(mediaTypes, " or "))
+	}
+	return nil
+}
+
+// readObject reads a body that must be one JSON object. With optional, an empty
+// body is an empty object.
+func readObject(w http.ResponseWriter, r *http.Request, optional bool, mediaTypes ...string) (*object, error) {
+	body, err := readBody(w, r)
+	if err != nil {
+		return nil, err
+	}
+	if optional && len(body) == 0 {
+		return &object{}, nil
+	}
+	if err := wantMedia(r, mediaTypes...); err != nil {
+		return nil, err
 	}
 	if err := scanJSON(body); err != nil {
 		return nil, err

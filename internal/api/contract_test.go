@@ -83,19 +83,22 @@ type world struct {
 	t      *testing.T
 	admin  string
 	target apptest.Agent
+	// reporter signs reports of leaks.
+	reporter *reporter
 }
 
 func newWorld(t *testing.T, settings ...string) *world {
 	t.Helper()
-	s := apptest.Start(t, contract, settings...)
+	r := newReporter(t)
+	s := apptest.Start(t, contract, append(settings, "LEAK_REPORT_KEYS_FILE="+r.file)...)
 	admin := s.Admin()
-	return &world{Server: s, t: t, admin: admin, target: s.Register(admin, "target", "", "invoices:read")}
+	return &world{Server: s, t: t, admin: admin, reporter: r, target: s.Register(admin, "target", "", "invoices:read")}
 }
 
 // fill puts real ids in a path.
 func (w *world) fill(path string) string {
 	return strings.NewReplacer("{agentId}", w.target.ID, "{credentialId}", w.target.CredentialID,
-		"{organizationId}", "00000000-0000-4000-8000-000000000001", "{eventId}", "019b7e2c-9a10-7c3e-8d21-5b6f0a4c1e77", "{asset}", "init.js",
+		"{organizationId}", "00000000-0000-4000-8000-000000000001", "{eventId}", "019b7e2c-9a10-7c3e-8d21-5b6f0a4c1e77", "{asset}", "init.js", "{agentType}", "invoice-reader",
 		"{level}", "0", "{index}", "000.p/1").Replace(path)
 }
 
@@ -122,6 +125,9 @@ func (w *world) send(o operation, bearer string, change func(r *http.Request), b
 	}
 	if o.mediaType != "" {
 		r.Header.Set("Content-Type", o.mediaType)
+	}
+	if o.path == "/secrets/leaked" {
+		w.reporter.sign(r, content)
 	}
 	if o.spec != nil {
 		r.URL.RawQuery = required(o.spec).Encode()
@@ -205,7 +211,7 @@ func TestWithoutTheDatabaseEveryOperationSaysSo(t *testing.T) {
 			continue
 		}
 		got := w.send(o, w.admin, func(r *http.Request) {
-			if o.path == "/oauth2/token" {
+			if secretAlone(o) {
 				r.SetBasicAuth(id, secret)
 			}
 		}, without(o.body, "client_id", "client_secret"))

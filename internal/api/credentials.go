@@ -52,12 +52,14 @@ type credentialView struct {
 	ExpiresAt   *time.Time        `json:"expiresAt"`
 	LastUsedAt  *time.Time        `json:"lastUsedAt"`
 	RotatedFrom *uuid.UUID        `json:"rotatedFrom"`
+	Canary      bool              `json:"canary"`
 }
 
 func (h *Handler) viewCredential(c credential.Credential) credentialView {
 	return credentialView{
 		ID: c.ID, AgentID: c.AgentID, Label: c.Label, Status: c.Status(h.cfg.Now()), CreatedAt: c.CreatedAt,
 		ExpiresAt: moment(c.ExpiresAt), LastUsedAt: moment(c.LastUsedAt), RotatedFrom: maybe(c.RotatedFrom),
+		Canary: c.Canary,
 	}
 }
 
@@ -68,6 +70,9 @@ func (h *Handler) createCredential(ctx context.Context, c call) (reply, error) {
 		return nil, err
 	}
 	request, key := credentialRequest(o), c.idempotencyKey()
+	if canary := read[bool](o, "canary", "true or false"); canary != nil {
+		request.Canary = *canary
+	}
 	if err := c.accept(ctx, func() error { return h.cfg.Credentials.Validate(request) }); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 	"git.sentryagent.ai/sentryagent-idp/internal/idempotency"
+	"git.sentryagent.ai/sentryagent-idp/internal/leak"
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
 	"git.sentryagent.ai/sentryagent-idp/internal/request"
@@ -29,11 +30,15 @@ type Config struct {
 	Organizations *organization.Service
 	Agents        *agent.Service
 	Credentials   *credential.Service
-	Log           *audit.Log
-	Denials       *audit.Folder
-	Transparency  *transparency.Log
-	Verifier      Verifier
-	Claims        idempotency.Store
+	Rotation      *credential.Rotation
+	Leaks         *leak.Responder
+	// ReporterKeys are those that reports of leaks are signed with.
+	ReporterKeys leak.Keys
+	Log          *audit.Log
+	Denials      *audit.Folder
+	Transparency *transparency.Log
+	Verifier     Verifier
+	Claims       idempotency.Store
 	// Version is the product's own, which exports tell.
 	Version string
 	Now     func() time.Time
@@ -78,6 +83,7 @@ func (h *Handler) Routes() []Route {
 		agents, agentPath = "/agents", "/agents/{agentId}"
 		credentials       = agentPath + "/credentials"
 		credentialPath    = credentials + "/{credentialId}"
+		policies          = "/rotation-policies"
 		organizations     = "/organizations"
 		organizationPath  = "/organizations/{organizationId}"
 	)
@@ -94,6 +100,12 @@ func (h *Handler) Routes() []Route {
 		{Method: http.MethodGet, Path: credentials, scope: scope.AgentsRead, run: h.listCredentials},
 		{Method: http.MethodPost, Path: credentialPath + "/rotate", scope: scope.CredentialsWrite, run: h.rotateCredential},
 		{Method: http.MethodDelete, Path: credentialPath, scope: scope.CredentialsWrite, run: h.revokeCredential},
+		{Method: http.MethodGet, Path: "/credentials", scope: scope.AgentsRead, run: h.listExpiring},
+		{Method: http.MethodGet, Path: policies, scope: scope.AgentsRead, run: h.listPolicies},
+		{Method: http.MethodPut, Path: policies + "/{agentType}", scope: scope.CredentialsWrite, run: h.setPolicy},
+		{Method: http.MethodDelete, Path: policies + "/{agentType}", scope: scope.CredentialsWrite, run: h.removePolicy},
+		{Method: http.MethodPost, Path: "/secrets/leaked", run: h.reportLeaks, global: true},
+		{Method: http.MethodPost, Path: "/secrets/lookup", scope: scope.AgentsRead, run: h.lookUpSecrets},
 		{Method: http.MethodGet, Path: "/audit/events", scope: scope.AuditRead, run: h.listEvents},
 		{Method: http.MethodGet, Path: "/audit/events/{eventId}", scope: scope.AuditRead, run: h.getEvent},
 		{Method: http.MethodGet, Path: "/audit/events/{eventId}/proof", scope: scope.AuditRead, run: h.proveEvent},

@@ -92,9 +92,12 @@ func (w *world) state() string {
 	return fmt.Sprintf("event %d, agent %s", events.Items[0].Sequence, agent.Body)
 }
 
-// basic authenticates the token endpoint, which takes no bearer token.
+// secretAlone reports whether an operation takes a client's secret and no bearer token.
+func secretAlone(o operation) bool { return o.path == "/oauth2/token" || o.path == "/oauth2/rotate" }
+
+// basic authenticates the operations that take no bearer token.
 func basic(w *world, o operation) func(r *http.Request) {
-	if o.path != "/oauth2/token" {
+	if !secretAlone(o) {
 		return nil
 	}
 	return func(r *http.Request) { r.SetBasicAuth(w.target.ID, w.target.Secret) }

@@ -21,6 +21,8 @@ const (
 	keyPoll     = 5 * time.Second
 	maintenance = time.Minute
 	retention   = time.Hour
+	// rotation is how soon the end of a credential is told of, or moved.
+	rotation = 10 * time.Second
 	// listenAgain is how soon a node listens again after Redis was lost.
 	listenAgain = 2 * time.Second
 )
@@ -93,6 +95,14 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 				return nil
 			}
 			return a.Retain(ctx)
+		})
+	})
+	others.Go(func() {
+		a.every(background, rotation, "looking after the ends of credentials", func(ctx context.Context) error {
+			if !s.sequencer.Leading() {
+				return nil // another node does it
+			}
+			return a.Rotate(ctx)
 		})
 	})
 	others.Go(func() {

@@ -21,6 +21,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/httpd"
 	"git.sentryagent.ai/sentryagent-idp/internal/idempotency"
 	"git.sentryagent.ai/sentryagent-idp/internal/keys"
+	"git.sentryagent.ai/sentryagent-idp/internal/leak"
 	"git.sentryagent.ai/sentryagent-idp/internal/limit"
 	"git.sentryagent.ai/sentryagent-idp/internal/oauth"
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
@@ -62,6 +63,9 @@ type App struct {
 	hasher *credential.Hasher
 	now    func() time.Time
 
+	changes   credential.Store // tells the other nodes of changes, where they share something
+	rotator   *credential.Rotator
+	schedule  *credential.Schedule
 	retention *audit.Retention
 }
 
@@ -87,10 +91,11 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger, now func
 		return nil, errors.Join(err, s.Close())
 	}
 	hasher := credential.NewHasher(root, cfg.SecretHasher, now)
-	minter := credential.NewMinter(hasher, now)
+	minter := credential.NewMinter(hasher, now).Under(s)
 	return &App{
 		Agents: agent.NewService(agents, minter, cfg.MaxTokenTTL, now), Credentials: credential.NewService(credentials, minter, now), Ring: ring,
 		cfg: cfg, logger: logger, store: s, redis: shared, root: root, hasher: hasher, now: now,
+		changes: credentials, rotator: credential.NewRotator(credentials, minter, now), schedule: credential.NewSchedule(s, credentials, now),
 		retention: audit.NewRetention(audit.RetentionConfig{Store: s, Days: cfg.AuditRetentionDays, Chunk: dropAtOnce(cfg), Logger: logger, Now: now}),
 	}, nil
 }
@@ -133,6 +138,8 @@ type database interface {
 	audit.Store
 	audit.RetentionStore
 	credential.Store
+	credential.RotationStore
+	credential.ScheduleStore
 	idempotency.Store
 	keys.Store
 	organization.Store
@@ -193,6 +200,10 @@ func dropAtOnce(cfg *config.Config) int {
 // clocks can be trusted. Run calls it every hour; one call at a time.
 func (a *App) Retain(ctx context.Context) error { return a.retention.Run(ctx) }
 
+// Rotate does what time makes due of credentials: policies are applied, ends are told of,
+// and what was rotated ends. Run calls it every ten seconds, on one node at a time.
+func (a *App) Rotate(ctx context.Context) error { return a.schedule.Run(ctx) }
+
 // server is what serves requests for a known issuer.
 type server struct {
 	handler   http.Handler
@@ -236,15 +247,19 @@ func (a *App) serverFor(ctx context.Context, issuer, version string) (*server, e
 	if err != nil {
 		return nil, fmt.Errorf("making the cache of organizations: %w", err)
 	}
+	leaks := leak.New(leak.Config{
+		Entries: a.store, Credentials: a.changes, Policies: a.store, Agents: a.Agents, Denials: folder, Hasher: a.hasher, Now: a.now,
+	})
 	sources, clients, budgets := a.limits()
 	oauthHandler := oauth.New(oauth.Config{
 		Issuer: issuer, Authenticator: token.NewAuthenticator(directory, a.hasher, a.store, a.now),
 		Tokens:   token.NewIssuer(token.IssuerConfig{Issuer: issuer, TTL: a.cfg.TokenTTL, MaxTTL: a.cfg.MaxTokenTTL, Ring: a.Ring, Log: log, Now: a.now}),
 		Verifier: verifier, Revocations: a.store, Ring: a.Ring, Log: log, Denials: folder, Decider: policy.Capabilities{},
-		Organizations: tenants, Gate: limit.NewGate(max(minPlaces, placesPerCore*runtime.GOMAXPROCS(0)), a.cfg.MaxConnections, a.now), Clients: clients, Tenants: budgets, Now: a.now,
+		Organizations: tenants, Rotator: a.rotator, Canaries: leaks, Gate: limit.NewGate(max(minPlaces, placesPerCore*runtime.GOMAXPROCS(0)), a.cfg.MaxConnections, a.now), Clients: clients, Tenants: budgets, Now: a.now,
 	})
 	apiHandler := api.New(api.Config{
-		Organizations: organization.NewService(a.store, a.now), Agents: a.Agents, Credentials: a.Credentials,
+		Organizations: organization.NewService(a.store, a.now), Agents: a.Agents, Credentials: a.Credentials, Rotation: credential.NewRotation(a.store, a.now),
+		Leaks: leaks, ReporterKeys: a.cfg.ReporterKeys,
 		Log: log, Denials: folder, Transparency: tree, Verifier: verifier, Claims: a.store, Version: version, Now: a.now,
 	})
 	health := httpd.NewHealth(version, a.checks(sequencer, streams)...)

@@ -17,6 +17,7 @@ import (
 
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/keys"
+	"git.sentryagent.ai/sentryagent-idp/internal/leak"
 	"git.sentryagent.ai/sentryagent-idp/internal/secret"
 	"git.sentryagent.ai/sentryagent-idp/internal/stream"
 	"git.sentryagent.ai/sentryagent-idp/internal/witness"
@@ -56,6 +57,8 @@ type Config struct {
 	// Witnesses sign checkpoints before they are published, WitnessQuorum of them.
 	Witnesses     []witness.Witness
 	WitnessQuorum int
+	// ReporterKeys are the public keys that reports of leaked secrets are signed with.
+	ReporterKeys leak.Keys
 	// OutboundAllow are private networks that requests may go out to.
 	OutboundAllow []netip.Prefix
 	// Streams says where the record is sent on to.

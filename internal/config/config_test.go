@@ -99,7 +99,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"SecretHasher:hmac Issuer:https://idp.example.com Alg:EdDSA TokenTTL:15m0s MaxTokenTTL:2h0m0s AuditRetentionDays:7 RateLimits:false " +
 		"SourceLimit:1 ClientLimit:2 CacheEntries:300 MaxConnections:400 CORSOrigins:[https://a.example http://localhost:5173] TLSCertFile:c TLSKeyFile:k " +
 		"TrustedProxies:[10.0.0.0/8 192.0.2.1/32 fd00::/8] LogLevel:DEBUG ShutdownDelay:5s ShutdownTimeout:1m0s " +
-		"Witnesses:[] WitnessQuorum:0 OutboundAllow:[10.9.0.0/16] Streams:{File:/f Syslog:tls://h:6514 SyslogCAFile:a SyslogCertFile:b SyslogKeyFile:k Webhook:https://h/p WebhookSecret:[hidden] Format:ocsf}}"
+		"Witnesses:[] WitnessQuorum:0 ReporterKeys:{known:map[]} OutboundAllow:[10.9.0.0/16] Streams:{File:/f Syslog:tls://h:6514 SyslogCAFile:a SyslogCertFile:b SyslogKeyFile:k Webhook:https://h/p WebhookSecret:[hidden] Format:ocsf}}"
 	if got := fmt.Sprintf("%+v", c); got != want {
 		t.Errorf("read\n%s, want\n%s", got, want)
 	}
@@ -158,6 +158,7 @@ func TestABadValueIsRefusedWithTheSettingAndTheRule(t *testing.T) {
 		"TOKEN_TTL_MAX":        {"must be a duration from 1m0s to 24h0m0s", []string{"0", "25h"}},
 		"AUDIT_RETENTION_DAYS": {"must be a whole number from 1 to 36500", []string{"0", "36501", "90d"}},
 
+		"LEAK_REPORT_KEYS_FILE":       {"no such file", []string{"nowhere.json"}},
 		"AUDIT_WITNESSES":             {"entry 1: ", []string{"w.example", "w.example+00000000+AAAA https://w.example", "w.example+00000000+AAAA"}},
 		"AUDIT_WITNESS_QUORUM":        {"must be", []string{"1", "-1", "half"}},
 		"OUTBOUND_ALLOW":              {"is neither a network nor an address", []string{"everywhere", "10.0.0.0/33"}},

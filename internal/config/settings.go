@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/export"
 	"git.sentryagent.ai/sentryagent-idp/internal/keys"
+	"git.sentryagent.ai/sentryagent-idp/internal/leak"
 	"git.sentryagent.ai/sentryagent-idp/internal/secret"
 	"git.sentryagent.ai/sentryagent-idp/internal/witness"
 )
@@ -59,6 +62,7 @@ func Settings() []Setting {
 			c.SecretHasher = credential.Mode(s)
 			return oneOf(s, string(credential.Bcrypt), string(credential.HMAC))
 		}},
+		{Name: "LEAK_REPORT_KEYS_FILE", DefaultNote: "none, no report is believed", Meaning: "public keys (JSON, as a host with secret scanning publishes them) that reports of leaked secrets are signed with", read: readReporterKeys},
 		{Name: "TOKEN_TTL", Default: "1h", Meaning: "lifetime of tokens of agents that have none of their own", read: func(c *Config, s string) (err error) {
 			c.TokenTTL, err = duration(s, time.Minute, 24*time.Hour)
 			return err
@@ -155,6 +159,24 @@ func readRedis(c *Config, s string) error {
 		return nil
 	}
 	return errors.New("must be redis://USER:PASSWORD@HOST:PORT/NUMBER, rediss:// for TLS, redis+cluster://HOST,HOST or redis+sentinel://HOST,HOST/MASTER")
+}
+
+// readReporterKeys reads the file now: what is wrong with it is said when the server starts.
+func readReporterKeys(c *Config, path string) error {
+	if path == "" {
+		return nil
+	}
+	file, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	text, err := io.ReadAll(io.LimitReader(file, leak.MaxKeyFile+1))
+	if err != nil {
+		return err
+	}
+	c.ReporterKeys, err = leak.ParseKeys(text)
+	return err
 }
 
 func readRole(c *Config, s string) error {

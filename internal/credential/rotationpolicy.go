@@ -9,6 +9,7 @@ import (
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
+	"git.sentryagent.ai/sentryagent-idp/internal/page"
 )
 
 // AnyType stands for the agent types of an organization that have no policy of their own.
@@ -63,8 +64,8 @@ type PolicySource interface {
 	RotationPolicy(ctx context.Context, organization uuid.UUID, agentType string) (*RotationPolicy, error)
 }
 
-// PolicyStore keeps rotation policies.
-type PolicyStore interface {
+// RotationStore keeps rotation policies, and knows what is due.
+type RotationStore interface {
 	PolicySource
 	// RotationPolicies gives those of an organization, by agent type.
 	RotationPolicies(ctx context.Context, organization uuid.UUID) ([]RotationPolicy, error)
@@ -77,6 +78,9 @@ type PolicyStore interface {
 	// RemoveRotationPolicy removes the policy of exactly this type, and writes the event
 	// in the same transaction; NOT_FOUND where there is none.
 	RemoveRotationPolicy(ctx context.Context, organization uuid.UUID, agentType string, event audit.Event) error
+	// ExpiringCredentials lists credentials that are not revoked and end at a time or
+	// later and before another, soonest first.
+	ExpiringCredentials(ctx context.Context, organization uuid.UUID, from, before time.Time, q page.Query) (page.Page[Credential], error)
 }
 
 // defaultWarnings are for agents that have no policy.
@@ -158,25 +162,35 @@ func (p *RotationPolicy) Validate() error {
 	return nil
 }
 
-// Policies reads and changes rotation policies.
-type Policies struct {
-	store PolicyStore
+// Rotation reads and changes rotation policies, and tells what is due.
+type Rotation struct {
+	store RotationStore
 	now   func() time.Time
 }
 
-// NewPolicies makes the service.
-func NewPolicies(store PolicyStore, now func() time.Time) *Policies {
-	return &Policies{store: store, now: now}
+// NewRotation makes the service.
+func NewRotation(store RotationStore, now func() time.Time) *Rotation {
+	return &Rotation{store: store, now: now}
+}
+
+// Expiring gives a page of the credentials of an organization that are not revoked and
+// end at from or later and before the other time, which is never where it is zero;
+// soonest first.
+func (s *Rotation) Expiring(ctx context.Context, organization uuid.UUID, from, before time.Time, q page.Query) (page.Page[Credential], error) {
+	if before.IsZero() {
+		before = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	return s.store.ExpiringCredentials(ctx, organization, from, before, q)
 }
 
 // List gives the policies of an organization, by agent type.
-func (s *Policies) List(ctx context.Context, organization uuid.UUID) ([]RotationPolicy, error) {
+func (s *Rotation) List(ctx context.Context, organization uuid.UUID) ([]RotationPolicy, error) {
 	return s.store.RotationPolicies(ctx, organization)
 }
 
 // Set makes the policy what p says. It fails with VALIDATION_ERROR, and with CONFLICT
 // where the organization has MaxPolicies already.
-func (s *Policies) Set(ctx context.Context, by audit.Origin, organization uuid.UUID, p RotationPolicy) (RotationPolicy, error) {
+func (s *Rotation) Set(ctx context.Context, by audit.Origin, organization uuid.UUID, p RotationPolicy) (RotationPolicy, error) {
 	if err := p.Validate(); err != nil {
 		return RotationPolicy{}, err
 	}
@@ -193,7 +207,7 @@ func (s *Policies) Set(ctx context.Context, by audit.Origin, organization uuid.U
 
 // Remove takes the policy of exactly this type away. Ends that it gave to credentials
 // stay. It fails with NOT_FOUND where there is none.
-func (s *Policies) Remove(ctx context.Context, by audit.Origin, organization uuid.UUID, agentType string) error {
+func (s *Rotation) Remove(ctx context.Context, by audit.Origin, organization uuid.UUID, agentType string) error {
 	return s.store.RemoveRotationPolicy(ctx, organization, agentType,
 		by.Event(s.now(), organization, audit.RotationPolicyRemoved, policyTarget(agentType)))
 }

@@ -37,6 +37,10 @@ func unsupportedGrant() error {
 	return &oauthError{status: http.StatusBadRequest, code: "unsupported_grant_type", description: "grant_type must be client_credentials"}
 }
 
+func unauthorizedClient(description string) error {
+	return &oauthError{status: http.StatusBadRequest, code: "unauthorized_client", description: description}
+}
+
 // invalidClient tells nobody which part of the authentication was wrong.
 func invalidClient() error {
 	return &oauthError{
@@ -84,6 +88,8 @@ func translate(err error) error {
 		return f
 	case fault.Forbidden:
 		return insufficientScope(f.Scope)
+	case fault.Conflict: // such as too many credentials
+		return unauthorizedClient(f.Message)
 	}
 	return &oauthError{status: http.StatusInternalServerError, code: "server_error", description: "something went wrong on our side"}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
+	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 	"git.sentryagent.ai/sentryagent-idp/internal/keys"
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
@@ -39,6 +40,18 @@ type Gate interface {
 	Enter(ctx context.Context) (leave func(), err error)
 }
 
+// Rotator makes the successor of a credential.
+type Rotator interface {
+	// Rotate fails with credential.ErrNotRotatable and credential.ErrEnded.
+	Rotate(ctx context.Context, by audit.Origin, organization, agentID, id uuid.UUID) (credential.Issued, error)
+}
+
+// Canaries hears of credentials that were used and that nobody should ever use.
+type Canaries interface {
+	// CanaryUsed suspends the agent and records it.
+	CanaryUsed(ctx context.Context, by audit.Origin, e *token.Entry) error
+}
+
 // Config is what the OAuth endpoints need.
 type Config struct {
 	Issuer        string
@@ -52,6 +65,8 @@ type Config struct {
 	Decider       policy.Decider
 	Organizations Organizations
 	Gate          Gate
+	Rotator       Rotator
+	Canaries      Canaries
 	Clients       Limiter
 	Tenants       Limiter
 	Now           func() time.Time
@@ -80,6 +95,7 @@ type Route struct {
 func (h *Handler) Routes() []Route {
 	return []Route{
 		{http.MethodPost, "/oauth2/token", h.handle(h.token)},
+		{http.MethodPost, "/oauth2/rotate", h.handle(h.rotate)},
 		{http.MethodPost, "/oauth2/introspect", h.handle(h.introspect)},
 		{http.MethodPost, "/oauth2/revoke", h.handle(h.revoke)},
 		{http.MethodGet, "/.well-known/oauth-authorization-server", h.metadata},
@@ -168,6 +184,11 @@ func (h *Handler) denied(ctx context.Context, action audit.Action, clientID stri
 		return err
 	}
 	request.Note(ctx, slog.String("denied", denial.Reason))
+	if denial.Reason == token.ReasonCanary {
+		if failed := h.cfg.Canaries.CanaryUsed(ctx, request.Origin(ctx), denial.Entry); failed != nil {
+			return failed
+		}
+	}
 	tenant, about := organization.DefaultID(), uuid.Nil
 	if denial.Entry != nil {
 		noteClient(ctx, denial.Entry)

@@ -15,6 +15,7 @@ type metadataBody struct {
 	TokenEndpoint            string   `json:"token_endpoint"`
 	IntrospectionEndpoint    string   `json:"introspection_endpoint"`
 	RevocationEndpoint       string   `json:"revocation_endpoint"`
+	RotationEndpoint         string   `json:"rotation_endpoint"`
 	JWKSURI                  string   `json:"jwks_uri"`
 	GrantTypes               []string `json:"grant_types_supported"`
 	ResponseTypes            []string `json:"response_types_supported"`
@@ -36,7 +37,7 @@ func (h *Handler) metadata(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", maxAge)
 	wire.JSON(w, r, http.StatusOK, metadataBody{
 		Issuer: issuer, TokenEndpoint: issuer + "/oauth2/token", IntrospectionEndpoint: issuer + "/oauth2/introspect",
-		RevocationEndpoint: issuer + "/oauth2/revoke", JWKSURI: issuer + "/.well-known/jwks.json",
+		RevocationEndpoint: issuer + "/oauth2/revoke", RotationEndpoint: issuer + "/oauth2/rotate", JWKSURI: issuer + "/.well-known/jwks.json",
 		GrantTypes: []string{"client_credentials"}, ResponseTypes: []string{}, TokenAuthMethods: methods,
 		IntrospectionAuthMethods: append(methods, "Bearer"), RevocationAuthMethods: methods,
 		ServiceDocumentation: issuer + "/api-docs", SubjectTypes: []string{"public"}, IDTokenAlgs: h.cfg.Ring.Algs(),

@@ -33,6 +33,8 @@ const (
 	ReasonWrongSecret       = "wrong_secret"
 	ReasonCredentialExpired = "credential_expired"
 	ReasonCredentialRevoked = "credential_revoked"
+	ReasonBrownout          = "credential_brownout" // for a while, to see who still uses it
+	ReasonCanary            = "canary"
 )
 
 // VerifierStore keeps a renewed verifier.
@@ -128,14 +130,21 @@ func (a *Authenticator) authenticate(ctx context.Context, clientID string, prese
 
 // refusal says why a client that knows its secret may still not have a token.
 func (a *Authenticator) refusal(e *Entry) string {
+	if e.Credential.Canary && e.Credential.RevokedAt.IsZero() {
+		return ReasonCanary // whatever its agent may do otherwise
+	}
 	if e.Agent.Status != agent.Active {
 		return "agent_" + string(e.Agent.Status)
 	}
-	switch e.Credential.Status(a.now()) {
+	now := a.now()
+	switch e.Credential.Status(now) {
 	case credential.Revoked:
 		return ReasonCredentialRevoked
 	case credential.Expired:
 		return ReasonCredentialExpired
+	}
+	if now.Before(e.Credential.RefusedUntil) {
+		return ReasonBrownout
 	}
 	return ""
 }

@@ -20,7 +20,7 @@ var (
 	_ audit.RetentionStore  = (*store.Store)(nil)
 	_ credential.Store      = (*store.Store)(nil)
 
-	_ credential.PolicyStore   = (*store.Store)(nil)
+	_ credential.RotationStore = (*store.Store)(nil)
 	_ credential.ScheduleStore = (*store.Store)(nil)
 
 	_ keys.Store            = (*store.Store)(nil)
