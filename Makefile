@@ -6,7 +6,7 @@ COVERAGE_LEAST := 85
 RACE := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 LINT := go tool -modfile=tools/go.mod
 
-.PHONY: help build run test unit e2e cover lint fmt fuzz bench bench-quick bench-growth bench-audit clean
+.PHONY: help build run test unit e2e cover lint fmt fuzz bench bench-quick bench-growth bench-audit gitleaks soak-rotation clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -62,6 +62,13 @@ fuzz: ## each fuzz target for 20 seconds
 bench-audit: ## what the audit log costs: tokens, and 10,000,000 events verified
 	go test ./internal/app -run '^$$' -bench '^BenchmarkSequencing$$' -benchtime 1x -timeout 30m
 	go test ./internal/verify -run '^$$' -bench '^BenchmarkLongExport$$' -benchtime 1x -timeout 30m
+
+gitleaks: ## try the rule of docs/gitleaks.toml with the real gitleaks
+	go build -modfile=tools/gitleaks/go.mod -o bin/gitleaks github.com/zricethezav/gitleaks/v8
+	AGENTIDP_GITLEAKS=$(CURDIR)/bin/gitleaks go test -count=1 -run Gitleaks ./cmd/agentidp
+
+soak-rotation: ## 200 clients rotate every second for five minutes of real authentications
+	AGENTIDP_SOAK=5m AGENTIDP_SOAK_CLIENTS=200 go test -count=1 -timeout 20m -v -run RotationSoak ./internal/app
 
 clean: ## remove what was built and measured
 	rm -rf bin .coverage

@@ -68,7 +68,7 @@ To run it for real:
 			c.flags[name] = root.PersistentFlags().String(flagName(name), "", s.Meaning)
 		}
 	}
-	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.audit(), c.backup(), c.health(), configCommand(), versionCommand())
+	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.audit(), c.secrets(), c.backup(), c.health(), configCommand(), versionCommand())
 	return root
 }
 

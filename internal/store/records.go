@@ -215,7 +215,9 @@ func (w *where) within(from, to time.Time) {
 }
 
 // after keeps the rows that follow the cursor in a descending list.
-func (w *where) after(timeColumn, idColumn string, c page.Cursor) { w.past("<", timeColumn, idColumn, c) }
+func (w *where) after(timeColumn, idColumn string, c page.Cursor) {
+	w.past("<", timeColumn, idColumn, c)
+}
 
 // beyond keeps the rows that follow the cursor in an ascending list.
 func (w *where) beyond(timeColumn, idColumn string, c page.Cursor) {

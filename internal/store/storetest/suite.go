@@ -15,10 +15,10 @@ import (
 
 // One type serves them all.
 var (
-	_ agent.Store           = (*store.Store)(nil)
-	_ audit.Store           = (*store.Store)(nil)
-	_ audit.RetentionStore  = (*store.Store)(nil)
-	_ credential.Store      = (*store.Store)(nil)
+	_ agent.Store          = (*store.Store)(nil)
+	_ audit.Store          = (*store.Store)(nil)
+	_ audit.RetentionStore = (*store.Store)(nil)
+	_ credential.Store     = (*store.Store)(nil)
 
 	_ credential.RotationStore = (*store.Store)(nil)
 	_ credential.ScheduleStore = (*store.Store)(nil)
