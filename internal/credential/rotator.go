@@ -98,10 +98,10 @@ func (r *Rotator) plan(h Holder, live []Credential, id uuid.UUID) (plan, error) 
 	}
 	active, pending := 0, 0
 	for _, c := range live {
-		switch {
-		case c.Status(p.now) != Active:
+		if c.Status(p.now) != Active {
 			continue
-		case c.RotatedFrom == id && c.Pending && c.LastUsedAt.IsZero():
+		}
+		if c.RotatedFrom == id && c.lost(p.now) {
 			if p.now.Sub(c.CreatedAt) >= stalePending {
 				c.RevokedAt, c.Pending = p.now, false
 				p.changed = append(p.changed, c)
@@ -126,21 +126,46 @@ func (r *Rotator) plan(h Holder, live []Credential, id uuid.UUID) (plan, error) 
 }
 
 // supersede notes that a successor is in use: what came before it ends after the
-// overlap, unless it ends sooner.
+// overlap, unless it ends sooner, and so do other successors of it that nobody has used.
+// One that is used after all gets its own end back.
 func supersede(h Holder, successor Credential, known map[uuid.UUID]Credential, now time.Time) []Credential {
-	successor.Pending = false
+	own := successor
+	own.ExpiresAt = own.NotAfter
+	successor.Pending, successor.ExpiresAt = false, h.Policy.end(own)
 	changed := []Credential{successor}
-	if before, ok := known[successor.RotatedFrom]; ok && before.Status(now) == Active {
-		overlap := DefaultOverlap
-		if h.Policy != nil {
-			overlap = h.Policy.Overlap
+	overlap := DefaultOverlap
+	if h.Policy != nil {
+		overlap = h.Policy.Overlap
+	}
+	endAt := func(c Credential, end time.Time) {
+		if c.ExpiresAt.IsZero() || end.Before(c.ExpiresAt) {
+			c.ExpiresAt = end
+			changed = append(changed, c)
 		}
-		if end := now.Add(overlap); before.ExpiresAt.IsZero() || end.Before(before.ExpiresAt) {
-			before.ExpiresAt = end
-			changed = append(changed, before)
+	}
+	if before, ok := known[successor.RotatedFrom]; ok && before.Status(now) == Active {
+		endAt(before, now.Add(overlap))
+	}
+	for _, c := range known {
+		switch {
+		case c.ID == successor.ID || c.RotatedFrom != successor.RotatedFrom || !c.lost(now):
+		case now.Sub(c.CreatedAt) >= stalePending:
+			c.RevokedAt, c.Pending = now, false
+			changed = append(changed, c)
+		default:
+			endAt(c, now.Add(overlap+lateUse))
 		}
 	}
 	return changed
+}
+
+// lateUse is how long after the old one a successor lasts that was not used: long enough
+// that the schedule sees the use of the last moment.
+const lateUse = time.Minute
+
+// lost reports whether a successor is not known to have reached its agent.
+func (c Credential) lost(now time.Time) bool {
+	return c.Pending && c.LastUsedAt.IsZero() && c.Status(now) == Active
 }
 
 // whyNotRotatable says why an agent may not rotate a credential by itself, empty where

@@ -121,12 +121,6 @@ func (s *Schedule) supersede(ctx context.Context) error {
 				return nil, audit.Event{}, errNothingToWrite // another node has done it
 			}
 			changed := supersede(h, successor, known, now)
-			for _, c := range live {
-				if c.RotatedFrom == successor.RotatedFrom && c.Pending && c.LastUsedAt.IsZero() && now.Sub(c.CreatedAt) >= stalePending {
-					c.RevokedAt, c.Pending = now, false
-					changed = append(changed, c)
-				}
-			}
 			details := audit.Details{}.String("successorId", successor.ID.String())
 			if before := changed[min(1, len(changed)-1)]; before.ID == successor.RotatedFrom {
 				details = details.Time("oldExpiresAt", before.ExpiresAt)

@@ -21,6 +21,8 @@ func scheduleTests() []test {
 		{"of many who look one tells", scheduleOnce},
 		{"a whole schedule tells each end once, on several nodes", scheduleRuns},
 		{"used successors are found, and those to be retired", scheduleMarked},
+		{"what was rotated ends once its successor is used", scheduleSupersedes},
+		{"what is to be retired goes when nobody uses it", scheduleRetires},
 		{"lists what ends, soonest first", expiringListed},
 	}
 }
@@ -267,5 +269,79 @@ func expiringListed(b *bench) {
 	for _, limit := range []int{1, 2, 3, 50} {
 		wantSame(b, "all that ends", list(start, start.Add(1000*day), limit), want)
 		wantSame(b, "what ends on the second and third day", list(start.Add(2*day), start.Add(4*day), limit), want[2:6])
+	}
+}
+
+// wield uses a credential for a token.
+func (b *bench) wield(a agent.Agent, c credential.Credential) {
+	b.Helper()
+	now := b.stored(c)
+	e := audit.System("suite").Event(b.now(), b.org, audit.TokenIssued, audit.Target{Type: audit.TypeToken, ID: "x"}).About(a.ID)
+	basis := &audit.Basis{Counter: b.counter(), AgentID: a.ID, AgentRevision: a.Revision, CredentialID: c.ID, CredentialRevision: now.Revision}
+	done, err := b.store.AppendRecords(b.Context(), []audit.Record{{Event: e, Basis: basis}})
+	if err != nil || len(done.Stale) > 0 {
+		b.Fatalf("using a credential: %+v, %v", done, err)
+	}
+}
+
+// schedule runs one on several nodes at once.
+func (b *bench) schedule(at time.Time) {
+	b.Helper()
+	for _, err := range together(3, func(int) error {
+		return credential.NewSchedule(b.store, b.store, func() time.Time { return at }).Run(b.Context())
+	}) {
+		b.must("running the schedule", err)
+	}
+}
+
+func scheduleSupersedes(b *bench) {
+	p := b.policy("reader")
+	p.MaxAge, p.Overlap = 0, 3*day
+	b.setPolicy(p)
+	a, old := b.create(b.draft())
+	successor := func() credential.Credential {
+		c := b.credential(a)
+		c.Pending, c.RotatedFrom = true, old.ID
+		return b.add(a, c)
+	}
+	lost, used := successor(), successor()
+	at := time.Now().UTC().Truncate(time.Microsecond)
+	b.schedule(at)
+	if len(b.told(audit.CredentialSuperseded)) != 0 || !b.stored(old).ExpiresAt.IsZero() {
+		b.Error("a successor that nobody used ended what came before it")
+	}
+	b.wield(a, used)
+	b.schedule(at)
+	if got := b.stored(old); !got.ExpiresAt.Equal(at.Add(3 * day)) {
+		b.Errorf("the old one ends at %v, want three days from %v", got.ExpiresAt, at)
+	}
+	if b.stored(used).Pending || b.stored(lost).RevokedAt.IsZero() {
+		b.Error("the successor still waits to be used, or the lost one is still good")
+	}
+	b.schedule(at)
+	if told := b.told(audit.CredentialSuperseded); len(told) != 1 || told[0].Target.ID != old.ID.String() || told[0].AgentID != a.ID {
+		b.Errorf("it was told: %+v", told)
+	}
+}
+
+func scheduleRetires(b *bench) {
+	a, _ := b.create(b.draft())
+	at := time.Now().UTC().Truncate(time.Microsecond)
+	retiring := func() credential.Credential {
+		c := b.credential(a)
+		c.RetireAfter, c.RetireSince = time.Hour, at
+		return b.add(a, c)
+	}
+	idle, busy := retiring(), retiring()
+	b.schedule(at.Add(time.Hour - time.Second))
+	b.clock = at.Add(30 * time.Minute)
+	b.wield(a, busy)
+	b.schedule(at.Add(time.Hour))
+	if b.stored(idle).RevokedAt.IsZero() || !b.stored(busy).RevokedAt.IsZero() {
+		b.Error("what nobody uses is still good, or what somebody does is not")
+	}
+	b.schedule(at.Add(2 * time.Hour))
+	if b.stored(busy).RevokedAt.IsZero() || len(b.told(audit.CredentialRevoked)) != 2 {
+		b.Errorf("after it was unused too, it was told %d times", len(b.told(audit.CredentialRevoked)))
 	}
 }
