@@ -53,14 +53,25 @@ type credentialView struct {
 	LastUsedAt  *time.Time        `json:"lastUsedAt"`
 	RotatedFrom *uuid.UUID        `json:"rotatedFrom"`
 	Canary      bool              `json:"canary"`
+	// RefusedUntil is null where no brownout is under way.
+	RefusedUntil       *time.Time `json:"refusedUntil"`
+	RetireAfterSeconds *int64     `json:"retireAfterSeconds"`
 }
 
 func (h *Handler) viewCredential(c credential.Credential) credentialView {
-	return credentialView{
-		ID: c.ID, AgentID: c.AgentID, Label: c.Label, Status: c.Status(h.cfg.Now()), CreatedAt: c.CreatedAt,
+	now := h.cfg.Now()
+	v := credentialView{
+		ID: c.ID, AgentID: c.AgentID, Label: c.Label, Status: c.Status(now), CreatedAt: c.CreatedAt,
 		ExpiresAt: moment(c.ExpiresAt), LastUsedAt: moment(c.LastUsedAt), RotatedFrom: maybe(c.RotatedFrom),
 		Canary: c.Canary,
 	}
+	if now.Before(c.RefusedUntil) {
+		v.RefusedUntil = moment(c.RefusedUntil)
+	}
+	if c.RetireAfter > 0 {
+		v.RetireAfterSeconds = new(int64(c.RetireAfter / time.Second))
+	}
+	return v
 }
 
 func (h *Handler) createCredential(ctx context.Context, c call) (reply, error) {

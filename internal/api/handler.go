@@ -31,6 +31,7 @@ type Config struct {
 	Agents        *agent.Service
 	Credentials   *credential.Service
 	Rotation      *credential.Rotation
+	Retirement    *credential.Retirement
 	Leaks         *leak.Responder
 	// ReporterKeys are those that reports of leaks are signed with.
 	ReporterKeys leak.Keys
@@ -99,6 +100,9 @@ func (h *Handler) Routes() []Route {
 		{Method: http.MethodPost, Path: credentials, scope: scope.CredentialsWrite, run: h.createCredential},
 		{Method: http.MethodGet, Path: credentials, scope: scope.AgentsRead, run: h.listCredentials},
 		{Method: http.MethodPost, Path: credentialPath + "/rotate", scope: scope.CredentialsWrite, run: h.rotateCredential},
+		{Method: http.MethodGet, Path: credentialPath + "/uses", scope: scope.AgentsRead, run: h.listUses},
+		{Method: http.MethodPost, Path: credentialPath + "/brownout", scope: scope.CredentialsWrite, run: h.brownOut},
+		{Method: http.MethodPost, Path: credentialPath + "/retire", scope: scope.CredentialsWrite, run: h.retire},
 		{Method: http.MethodDelete, Path: credentialPath, scope: scope.CredentialsWrite, run: h.revokeCredential},
 		{Method: http.MethodGet, Path: "/credentials", scope: scope.AgentsRead, run: h.listExpiring},
 		{Method: http.MethodGet, Path: policies, scope: scope.AgentsRead, run: h.listPolicies},

@@ -130,6 +130,10 @@ func TestRotationSoak(t *testing.T) {
 		all.Go(func() { s.client(t.Context(), i, a, end) })
 	}
 	all.Wait()
+	if t.Failed() {
+		logs := server.Logs.String()
+		t.Logf("the server logged:\n%s", logs[max(0, len(logs)-4000):])
+	}
 	t.Logf("%d clients, %v: %d tokens, %d rotations, of which %d were lost on their way, no failure", clients, length, s.tokens.Load(), s.rotations.Load(), s.losses.Load())
 	if s.rotations.Load() < int64(clients) {
 		t.Errorf("%d clients rotated %d times", clients, s.rotations.Load())

@@ -105,6 +105,7 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 			return a.Rotate(ctx)
 		})
 	})
+	others.Go(func() { a.every(background, rotation, "noting who uses which credential", a.NoteUses) })
 	others.Go(func() {
 		a.every(background, maintenance, "noting the figures of the caches", func(ctx context.Context) error { s.caches.note(ctx); return nil })
 	})
@@ -116,6 +117,9 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 	stop()
 	others.Wait()
 	s.caches.note(context.WithoutCancel(ctx))
+	if failed := a.NoteUses(context.WithoutCancel(ctx)); failed != nil {
+		a.logger.WarnContext(ctx, "noting who uses which credential failed", "error", failed)
+	}
 	s.log.Close()
 	committer.Wait()
 	// Last, so that the tree covers all of it.

@@ -66,6 +66,7 @@ type App struct {
 	changes   credential.Store // tells the other nodes of changes, where they share something
 	rotator   *credential.Rotator
 	schedule  *credential.Schedule
+	instances *credential.Instances
 	retention *audit.Retention
 }
 
@@ -95,7 +96,7 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger, now func
 	return &App{
 		Agents: agent.NewService(agents, minter, cfg.MaxTokenTTL, now), Credentials: credential.NewService(credentials, minter, now), Ring: ring,
 		cfg: cfg, logger: logger, store: s, redis: shared, root: root, hasher: hasher, now: now,
-		changes: credentials, rotator: credential.NewRotator(credentials, minter, now), schedule: credential.NewSchedule(s, credentials, now),
+		changes: credentials, rotator: credential.NewRotator(credentials, minter, now), schedule: credential.NewSchedule(s, credentials, now), instances: credential.NewInstances(s),
 		retention: audit.NewRetention(audit.RetentionConfig{Store: s, Days: cfg.AuditRetentionDays, Chunk: dropAtOnce(cfg), Logger: logger, Now: now}),
 	}, nil
 }
@@ -140,6 +141,7 @@ type database interface {
 	credential.Store
 	credential.RotationStore
 	credential.ScheduleStore
+	credential.InstanceStore
 	idempotency.Store
 	keys.Store
 	organization.Store
@@ -204,6 +206,10 @@ func (a *App) Retain(ctx context.Context) error { return a.retention.Run(ctx) }
 // and what was rotated ends. Run calls it every ten seconds, on one node at a time.
 func (a *App) Rotate(ctx context.Context) error { return a.schedule.Run(ctx) }
 
+// NoteUses writes which instances used which credentials. Run calls it every ten seconds,
+// on every node, and in the end.
+func (a *App) NoteUses(ctx context.Context) error { return a.instances.Flush(ctx) }
+
 // server is what serves requests for a known issuer.
 type server struct {
 	handler   http.Handler
@@ -255,11 +261,11 @@ func (a *App) serverFor(ctx context.Context, issuer, version string) (*server, e
 		Issuer: issuer, Authenticator: token.NewAuthenticator(directory, a.hasher, a.store, a.now),
 		Tokens:   token.NewIssuer(token.IssuerConfig{Issuer: issuer, TTL: a.cfg.TokenTTL, MaxTTL: a.cfg.MaxTokenTTL, Ring: a.Ring, Log: log, Now: a.now}),
 		Verifier: verifier, Revocations: a.store, Ring: a.Ring, Log: log, Denials: folder, Decider: policy.Capabilities{},
-		Organizations: tenants, Rotator: a.rotator, Canaries: leaks, Gate: limit.NewGate(max(minPlaces, placesPerCore*runtime.GOMAXPROCS(0)), a.cfg.MaxConnections, a.now), Clients: clients, Tenants: budgets, Now: a.now,
+		Organizations: tenants, Rotator: a.rotator, Canaries: leaks, Uses: a.instances, Gate: limit.NewGate(max(minPlaces, placesPerCore*runtime.GOMAXPROCS(0)), a.cfg.MaxConnections, a.now), Clients: clients, Tenants: budgets, Now: a.now,
 	})
 	apiHandler := api.New(api.Config{
 		Organizations: organization.NewService(a.store, a.now), Agents: a.Agents, Credentials: a.Credentials, Rotation: credential.NewRotation(a.store, a.now),
-		Leaks: leaks, ReporterKeys: a.cfg.ReporterKeys,
+		Retirement: credential.NewRetirement(a.changes, a.store, a.now), Leaks: leaks, ReporterKeys: a.cfg.ReporterKeys,
 		Log: log, Denials: folder, Transparency: tree, Verifier: verifier, Claims: a.store, Version: version, Now: a.now,
 	})
 	health := httpd.NewHealth(version, a.checks(sequencer, streams)...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,6 +53,11 @@ type Canaries interface {
 	CanaryUsed(ctx context.Context, by audit.Origin, e *token.Entry) error
 }
 
+// Uses hears which instance of an agent used a credential.
+type Uses interface {
+	Note(credential uuid.UUID, name string, address netip.Addr, at time.Time)
+}
+
 // Config is what the OAuth endpoints need.
 type Config struct {
 	Issuer        string
@@ -67,6 +73,7 @@ type Config struct {
 	Gate          Gate
 	Rotator       Rotator
 	Canaries      Canaries
+	Uses          Uses
 	Clients       Limiter
 	Tenants       Limiter
 	Now           func() time.Time

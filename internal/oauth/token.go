@@ -98,6 +98,7 @@ func (h *Handler) token(ctx context.Context, headers http.Header, r *http.Reques
 			return nil, err
 		}
 		noteClient(ctx, client)
+		h.cfg.Uses.Note(client.Credential.ID, instanceName(r), request.From(ctx).Source, h.cfg.Now())
 		return func(w http.ResponseWriter, r *http.Request) {
 			if wantsReceipt(r.Header) {
 				w.Header().Set("Audit-Event-Id", issued.EventID.String())
@@ -107,6 +108,14 @@ func (h *Handler) token(ctx context.Context, headers http.Header, r *http.Reques
 		}, nil
 	}
 	return nil, fault.UnavailableBecause(errors.New("the agent changes faster than a token can be issued"))
+}
+
+// instanceName is what an instance of an agent calls itself, empty where it says nothing.
+func instanceName(r *http.Request) string {
+	if all := r.Header["Agent-Instance"]; len(all) == 1 {
+		return all[0]
+	}
+	return ""
 }
 
 // receiptPreference asks for the id of the event that records the token (RFC 7240).

@@ -22,6 +22,7 @@ var (
 
 	_ credential.RotationStore = (*store.Store)(nil)
 	_ credential.ScheduleStore = (*store.Store)(nil)
+	_ credential.InstanceStore = (*store.Store)(nil)
 
 	_ keys.Store            = (*store.Store)(nil)
 	_ organization.Store    = (*store.Store)(nil)
@@ -53,6 +54,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"Holders", holderTests()},
 		{"Policies", policyTests()},
 		{"Schedule", scheduleTests()},
+		{"Instances", instanceTests()},
 		{"Records", recordTests()},
 		{"Events", eventTests()},
 		{"Counter", counterTests()},
