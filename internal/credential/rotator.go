@@ -28,6 +28,9 @@ const (
 	maxPending = 8
 	// stalePending is when one that was not used counts as lost.
 	stalePending = 10 * time.Minute
+	// maxRecent is how many credentials an agent may have that are good, or ended within
+	// Forgotten: all of them are read whenever one is changed.
+	maxRecent = 500
 )
 
 // Rotator lets agents rotate by themselves, with the old secret (R36).
@@ -96,6 +99,9 @@ func (r *Rotator) plan(h Holder, live []Credential, id uuid.UUID) (plan, error) 
 	if reason := whyNotRotatable(h, old); reason != "" {
 		return p, fmt.Errorf("%w: %s", ErrNotRotatable, reason)
 	}
+	if len(live) >= maxRecent {
+		return p, tooSoon("the agent has rotated too often lately", time.Hour)
+	}
 	active, pending := 0, 0
 	for _, c := range live {
 		if c.Status(p.now) != Active {
@@ -112,9 +118,7 @@ func (r *Rotator) plan(h Holder, live []Credential, id uuid.UUID) (plan, error) 
 		active++
 	}
 	if pending >= maxPending {
-		return p, &fault.Error{
-			Kind: fault.RateLimited, Code: fault.CodeRateLimited, Message: "too many successors of this credential wait to be used", RetryAfter: stalePending,
-		}
+		return p, tooSoon("too many successors of this credential wait to be used", stalePending)
 	}
 	if active >= MaxLive {
 		return p, tooMany()
@@ -123,6 +127,10 @@ func (r *Rotator) plan(h Holder, live []Credential, id uuid.UUID) (plan, error) 
 		p.changed = append(p.changed, supersede(h, old, known, p.now)...)
 	}
 	return p, nil
+}
+
+func tooSoon(message string, wait time.Duration) error {
+	return &fault.Error{Kind: fault.RateLimited, Code: fault.CodeRateLimited, Message: message, RetryAfter: wait}
 }
 
 // supersede notes that a successor is in use: what came before it ends after the

@@ -129,6 +129,29 @@ func TestInstancesThatShareASecretDoNotPushEachOtherOut(t *testing.T) {
 	}
 }
 
+// Each change of a credential reads all that have not long ended: an agent must not be
+// able to make that dear.
+func TestAnAgentThatRotatesWithoutEndIsStopped(t *testing.T) {
+	r := newRotating(t)
+	r.policy.Overlap = 0
+	current := r.first
+	for n := range 1000 {
+		next, err := r.itself(current)
+		if f := fault.As(err); f != nil && f.Kind == fault.RateLimited && f.RetryAfter > 0 {
+			if n < 400 {
+				t.Errorf("after %d rotations it is stopped", n)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		current = next
+		r.advance(time.Second)
+	}
+	t.Error("a thousand rotations went through")
+}
+
 func TestWhatAnAgentMayNotRotateByItself(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(r *rotating)

@@ -216,6 +216,10 @@ func rotation(t *testing.T, s *store.Store, now time.Time, event audit.Event, mu
 		_, err = s.ExpiringCredentials(ctx, org, now, now.Add(time.Hour), page.Query{Limit: 10, After: after})
 		must(err)
 	}
+	must(s.NoteInstances(ctx, []credential.Instance{{CredentialID: c.ID, Name: "one", LastUsedAt: now}}))
+	_, err = s.AgentInstances(ctx, org, a.ID, now)
+	must(err)
+	must(s.Maintain(ctx, now))
 	must(s.RemoveRotationPolicy(ctx, org, "reader", audit.System("test").Event(now, org, audit.RotationPolicyRemoved, audit.Target{})))
 }
 
