@@ -45,7 +45,10 @@ func rotations(s *store.Store, a agent.Agent, c credential.Credential) []deed {
 		{"noting instances", func() error {
 			return s.NoteInstances(context.Background(), []credential.Instance{{CredentialID: c.ID, Name: "one", LastUsedAt: now}, {CredentialID: c.ID, Name: "two", LastUsedAt: now}})
 		}},
-		{"instances", func() error { _, err := s.AgentInstances(context.Background(), org, a.ID, now.AddDate(0, 0, -1)); return err }},
+		{"instances", func() error {
+			_, err := s.AgentInstances(context.Background(), org, a.ID, now.AddDate(0, 0, -1))
+			return err
+		}},
 		{"changing credentials", func() error {
 			return s.ChangeCredentials(context.Background(), org, a.ID, func(_ credential.Holder, live []credential.Credential) ([]credential.Credential, audit.Event, error) {
 				return live, event(now, audit.CredentialRotated, a.ID), nil
