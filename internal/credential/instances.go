@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
 	"slices"
@@ -162,7 +163,7 @@ func (i *Instances) Flush(ctx context.Context) error {
 	}
 	// One order, so that two who note the same rows do not wait for each other crosswise.
 	slices.SortFunc(all, func(a, b Instance) int {
-		if c := strings.Compare(string(a.CredentialID[:]), string(b.CredentialID[:])); c != 0 {
+		if c := bytes.Compare(a.CredentialID[:], b.CredentialID[:]); c != 0 {
 			return c
 		}
 		return strings.Compare(a.Name, b.Name)

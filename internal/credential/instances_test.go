@@ -1,6 +1,7 @@
 package credential_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ func TestInstancesAreBoundedInMemory(t *testing.T) {
 		t.Errorf("of many credentials %d instances wait, %v; want 65536", len(p.seen), err)
 	}
 	if !slices.IsSortedFunc(p.seen, func(a, b credential.Instance) int {
-		return strings.Compare(string(a.CredentialID[:]), string(b.CredentialID[:]))
+		return bytes.Compare(a.CredentialID[:], b.CredentialID[:])
 	}) {
 		t.Error("they are not written in one order")
 	}

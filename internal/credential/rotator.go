@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -193,12 +194,7 @@ func whyNotRotatable(h Holder, c Credential) string {
 }
 
 func hasManagement(capabilities scope.Set) bool {
-	for _, name := range capabilities {
-		if scope.IsManagement(name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(capabilities, scope.IsManagement)
 }
 
 func byID(all []Credential) map[uuid.UUID]Credential {

@@ -123,7 +123,7 @@ func TestNoStatementReadsAWholeTable(t *testing.T) {
 	if n != 2 {
 		t.Fatalf("%d events were dropped, want 2", n)
 	}
-	rotation(t, s, now, event, must)
+	rotation(t, s, now, must)
 	later := page.Cursor{Time: now, ID: uuid.New()}
 	for _, after := range []page.Cursor{{}, later} {
 		q := page.Query{Limit: 10, After: after}
@@ -174,7 +174,7 @@ func TestNoStatementReadsAWholeTable(t *testing.T) {
 }
 
 // rotation lets the store do all that rotations need.
-func rotation(t *testing.T, s *store.Store, now time.Time, event audit.Event, must func(error)) {
+func rotation(t *testing.T, s *store.Store, now time.Time, must func(error)) {
 	t.Helper()
 	ctx, org := t.Context(), organization.DefaultID()
 	for _, kind := range []string{credential.AnyType, "reader"} {

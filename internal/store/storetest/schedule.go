@@ -193,6 +193,8 @@ func scheduleRuns(b *bench) {
 		expiring, expired int
 	}{{day, 0, 0}, {91 * day, n, 0}, {92 * day, n, 0}, {99*day + time.Hour, 2 * n, 0}, {99*day + 2*time.Hour, 2 * n, 0}, {101 * day, 2 * n, n}, {200 * day, 2 * n, n}} {
 		run(step.at)
+		b.setPolicy(p) // so that all are looked at again
+		run(step.at)
 		if expiring, expired := len(b.told(audit.CredentialExpiring)), len(b.told(audit.CredentialExpired)); expiring != step.expiring || expired != step.expired {
 			b.Errorf("after %v, %d ends were told of before they came, and %d when; want %d and %d", step.at, expiring, expired, step.expiring, step.expired)
 		}
