@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -136,7 +137,7 @@ func TestALeakedSecretEndsAtOnceAsThePolicySays(t *testing.T) {
 	// None of these is a secret of ours: another's, mistyped, and one whose form alone is right.
 	const stranger = "sidp_3mWdwZlokdWsgZsWnodmrWmnsghmfiWZmcWsgZsWmnWrdqudqWdudqW3e1AER"
 	_, labels := w.report(nil, "ghp_0123456789", flip(w.target.Secret, 30), stranger, forged(w.target.Secret))
-	if fmt.Sprint(labels) != "[false_positive false_positive false_positive false_positive]" {
+	if len(labels) != 4 || slices.ContainsFunc(labels, func(l string) bool { return l != "false_positive" }) {
 		t.Errorf("what is no secret of ours is called %v", labels)
 	}
 	if got := w.status(w.target.ID, w.target.Secret); got != http.StatusOK {
