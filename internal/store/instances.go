@@ -66,7 +66,8 @@ func (s *Store) noteInstances(ctx context.Context, tx *sql.Tx, seen []credential
 	}
 	clause, args = s.with(added)
 	if _, err := s.exec(ctx, tx, clause+`INSERT INTO credential_instances (credential_id, instance, named, first_used_at, last_used_at)
-		SELECT id, name, named, at, at FROM given WHERE true ON CONFLICT DO NOTHING`, args...); err != nil {
+		SELECT id, name, named, at, at FROM given WHERE true ON CONFLICT (credential_id, instance, named) DO UPDATE
+		SET last_used_at = excluded.last_used_at WHERE credential_instances.last_used_at < excluded.last_used_at`, args...); err != nil {
 		return broken("adding instances", err)
 	}
 	return nil
