@@ -83,7 +83,7 @@ func (c *call) accept(ctx context.Context, domain func() error) error {
 }
 
 // add adds the fields that the domain finds wrong and that have not been named yet.
-func (c *call) add(err error) {
+func (c *findings) add(err error) {
 	f := fault.As(err)
 	if f == nil {
 		return

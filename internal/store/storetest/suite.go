@@ -45,6 +45,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"Organizations", organizationTests()},
 		{"Agents", agentTests()},
 		{"AgentLists", agentListTests()},
+		{"NewAgents", newAgentTests()},
 		{"Credentials", credentialTests()},
 		{"Holders", holderTests()},
 		{"Records", recordTests()},

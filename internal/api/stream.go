@@ -1,0 +1,98 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"git.sentryagent.ai/sentryagent-idp/internal/request"
+	"git.sentryagent.ai/sentryagent-idp/internal/wire"
+)
+
+// ndjson is the media type of lines of JSON.
+const ndjson = "application/x-ndjson"
+
+// How much of a long answer is written at a time, how long a reader may take for it, and
+// how long all of it may take.
+const (
+	streamBuffer  = 64 << 10
+	streamTimeout = 30 * time.Second
+	streamLongest = time.Hour
+)
+
+// streamWriter writes a long answer as it comes.
+type streamWriter struct {
+	w         http.ResponseWriter
+	control   *http.ResponseController
+	mediaType string
+	buffer    []byte
+	started   bool
+}
+
+func newStreamWriter(w http.ResponseWriter, mediaType string) *streamWriter {
+	return &streamWriter{w: w, control: http.NewResponseController(w), mediaType: mediaType}
+}
+
+func announce(w http.ResponseWriter, mediaType string) {
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("Cache-Control", "no-store")
+}
+
+// serve answers with what write writes. An answer that fails half-way is broken off, so
+// that nobody takes it for a whole one.
+func (s *streamWriter) serve(r *http.Request, write func(ctx context.Context) error) {
+	ctx, cancel := outlasting(r.Context(), streamLongest)
+	defer cancel()
+	// The time-outs of the connection would end what takes longer.
+	err := s.control.SetReadDeadline(time.Time{})
+	if err == nil {
+		err = write(ctx)
+	}
+	if err == nil {
+		err = s.flush()
+	}
+	switch {
+	case err == nil:
+	case !s.started:
+		wire.Error(s.w, r, err) //nolint:contextcheck // the request carries it
+	default:
+		request.Note(ctx, slog.String("broken off", err.Error()))
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// outlasting gives a context that does not end with the deadline of ctx, which is for
+// short answers, but with what else ends ctx, or after the time.
+func outlasting(ctx context.Context, longest time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest)
+	stop := context.AfterFunc(ctx, func() {
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			cancel()
+		}
+	})
+	return longer, func() { stop(); cancel() }
+}
+
+func (s *streamWriter) full() error {
+	if len(s.buffer) < streamBuffer {
+		return nil
+	}
+	return s.flush()
+}
+
+func (s *streamWriter) flush() error {
+	if !s.started {
+		s.started = true
+		announce(s.w, s.mediaType)
+	}
+	if err := s.control.SetWriteDeadline(time.Now().Add(streamTimeout)); err != nil {
+		return err
+	}
+	if _, err := s.w.Write(s.buffer); err != nil {
+		return err
+	}
+	s.buffer = s.buffer[:0]
+	return s.control.Flush()
+}
