@@ -115,7 +115,9 @@ func (w *world) send(o operation, bearer string, change func(r *http.Request), b
 		body = o.body
 	}
 	content := ""
-	switch {
+	switch text, isText := body.(string); {
+	case o.mediaType == "application/x-ndjson" && isText:
+		content = text
 	case o.mediaType == "application/x-www-form-urlencoded":
 		content = encodeForm(body).Encode()
 	case o.mediaType != "":

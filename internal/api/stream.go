@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -43,7 +42,9 @@ func announce(w http.ResponseWriter, mediaType string) {
 // serve answers with what write writes. An answer that fails half-way is broken off, so
 // that nobody takes it for a whole one.
 func (s *streamWriter) serve(r *http.Request, write func(ctx context.Context) error) {
-	ctx, cancel := outlasting(r.Context(), streamLongest)
+	// The deadline of a request is for short answers, and what has been taken in is carried
+	// out though the client goes; that it went shows as the answer is written.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), streamLongest)
 	defer cancel()
 	// The time-outs of the connection would end what takes longer.
 	err := s.control.SetReadDeadline(time.Time{})
@@ -61,18 +62,6 @@ func (s *streamWriter) serve(r *http.Request, write func(ctx context.Context) er
 		request.Note(ctx, slog.String("broken off", err.Error()))
 		panic(http.ErrAbortHandler)
 	}
-}
-
-// outlasting gives a context that does not end with the deadline of ctx, which is for
-// short answers, but with what else ends ctx, or after the time.
-func outlasting(ctx context.Context, longest time.Duration) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest)
-	stop := context.AfterFunc(ctx, func() {
-		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			cancel()
-		}
-	})
-	return longer, func() { stop(); cancel() }
 }
 
 func (s *streamWriter) full() error {
