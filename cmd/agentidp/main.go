@@ -56,7 +56,14 @@ To run it for real:
   agentidp serve                  the server
   agentidp admin bootstrap        one more admin agent, to call the API with
   agentidp keys rotate            the next signing key, published before it signs
-  agentidp audit verify           check the record, as anybody can`,
+  agentidp audit verify           check the record, as anybody can
+
+And every day, speaking to a running server:
+
+  agentidp agents list            the registry; also create, suspend, import, …
+  agentidp credentials rotate     the credentials of an agent
+  agentidp token                  an access token
+  agentidp completion bash        let the shell complete all of this`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -68,7 +75,7 @@ To run it for real:
 			c.flags[name] = root.PersistentFlags().String(flagName(name), "", s.Meaning)
 		}
 	}
-	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.audit(), c.backup(), c.health(), configCommand(), versionCommand())
+	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.audit(), c.backup(), c.health(), c.agents(), c.credentials(), c.token(), configCommand(), versionCommand())
 	return root
 }
 
