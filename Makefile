@@ -6,7 +6,7 @@ COVERAGE_LEAST := 85
 RACE := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 LINT := go tool -modfile=tools/go.mod
 
-.PHONY: help build run test unit e2e cover lint fmt fuzz bench bench-quick bench-growth bench-audit clean
+.PHONY: help build run test unit e2e fleet cover lint fmt fuzz bench bench-quick bench-growth bench-audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ unit: ## the quick tests alone
 
 e2e: ## the real binary from outside
 	cd test/e2e && go test -count=1 ./...
+
+fleet: ## 100,000 agents imported with a kill half-way, exported and compared
+	cd test/e2e && E2E_FLEET=100000 go test -count=1 -run AFleetIs -v .
 
 cover: ## coverage of the last make test, and its gate
 	@scripts/coverage.sh $(COVERAGE_LEAST)
