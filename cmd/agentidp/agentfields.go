@@ -77,7 +77,7 @@ func (c *command) createAgent() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return s.print(cmd.OutOrStdout(), text)
+		return s.show(cmd.OutOrStdout(), text)
 	})
 	cmd.Flags().StringVar(&fields.email, "email", "", "its email, unique in the organization")
 	fields.add(cmd)

@@ -159,8 +159,8 @@ func maybeMoment(t *time.Time) string {
 	return moment(*t)
 }
 
-// print shows an agent, and its first credential where it has just been made.
-func (s *session) print(w io.Writer, text json.RawMessage) error {
+// show prints an agent, and its first credential where it has just been made.
+func (s *session) show(w io.Writer, text json.RawMessage) error {
 	if s.flags.json {
 		return printLines(w, []json.RawMessage{text})
 	}
@@ -175,14 +175,24 @@ func (s *session) print(w io.Writer, text json.RawMessage) error {
 	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	out := &printer{w: table}
 	for _, line := range [][2]string{
-		{"id", a.ID}, {"email", a.Email}, {"type", a.AgentType}, {"version", a.Version}, {"capabilities", strings.Join(a.Capabilities, " ")},
-		{"owner", a.Owner}, {"environment", a.DeploymentEnv}, {"status", a.Status}, {"created", moment(a.CreatedAt)}, {"updated", moment(a.UpdatedAt)},
-		{"last token", maybeMoment(a.LastAuthAt)}, {"token lifetime", ttl}, {"metadata", string(a.Metadata)},
+		{"id", a.ID},
+		{"email", a.Email},
+		{"type", a.AgentType},
+		{"version", a.Version},
+		{"capabilities", strings.Join(a.Capabilities, " ")},
+		{"owner", a.Owner},
+		{"environment", a.DeploymentEnv},
+		{"status", a.Status},
+		{"created", moment(a.CreatedAt)},
+		{"updated", moment(a.UpdatedAt)},
+		{"last token", maybeMoment(a.LastAuthAt)},
+		{"token lifetime", ttl},
+		{"metadata", string(a.Metadata)},
 	} {
 		out.line("%s\t%s", line[0], line[1])
 	}
 	if a.Credential != nil {
-		a.Credential.print(out)
+		a.Credential.show(out)
 	}
 	return errors.Join(out.err, table.Flush())
 }
@@ -198,7 +208,7 @@ func (c *command) oneAgent(cmd *cobra.Command, scopes string, run func(ctx conte
 		if err != nil || len(text) == 0 {
 			return err
 		}
-		return s.print(cmd.OutOrStdout(), text)
+		return s.show(cmd.OutOrStdout(), text)
 	})
 	return cmd
 }

@@ -34,8 +34,8 @@ type credentialAnswer struct {
 	LastUsedAt *time.Time `json:"lastUsedAt"`
 }
 
-// print shows a new credential.
-func (a *credentialAnswer) print(out *printer) {
+// show prints a new credential.
+func (a *credentialAnswer) show(out *printer) {
 	out.line("credential\t%s", a.ID)
 	out.line("expires\t%s", maybeMoment(a.ExpiresAt))
 	out.line("client id\t%s", a.ClientID)
@@ -109,7 +109,7 @@ func (c *command) issue(cmd *cobra.Command, path func(agent string, args []strin
 		}
 		table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 2, ' ', 0)
 		out := &printer{w: table}
-		a.print(out)
+		a.show(out)
 		return errors.Join(out.err, table.Flush())
 	})
 	n.add(cmd)

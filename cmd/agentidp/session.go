@@ -226,11 +226,11 @@ func (f failure) text() string {
 	if f.Error != "" {
 		return f.Error + ": " + f.Description
 	}
-	text := f.Code + ": " + f.Message
+	all := []string{f.Code + ": " + f.Message}
 	for _, field := range f.Details.Fields {
-		text += "; " + field.Message
+		all = append(all, field.Message)
 	}
-	return text
+	return strings.Join(all, "; ")
 }
 
 // told gives an error of a server's registry its exit code and, where the server said

@@ -57,7 +57,7 @@ func (s *streamWriter) serve(r *http.Request, write func(ctx context.Context) er
 	switch {
 	case err == nil:
 	case !s.started:
-		wire.Error(s.w, r, err) //nolint:contextcheck // the request carries it
+		wire.Error(s.w, r, err)
 	default:
 		request.Note(ctx, slog.String("broken off", err.Error()))
 		panic(http.ErrAbortHandler)
