@@ -176,7 +176,7 @@ func TestAnImportReports(t *testing.T) {
 		t.Errorf("the results: %s %v", text, err)
 	}
 	out := admin.says(0, []string{"nobody has the secret of b@example.com: agentidp credentials create b@example.com", "2 lines: 0 created, 2 unchanged"}, "agents", "import", file, "--json")
-	for _, line := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
 		if !json.Valid([]byte(line)) {
 			t.Errorf("standard output has %q", line)
 		}

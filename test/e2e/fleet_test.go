@@ -143,7 +143,7 @@ func TestAFleetIsImportedExportedAndCompared(t *testing.T) {
 	}
 	// Every agent was created once, whichever of the two heard of it.
 	ids, created := map[string]string{}, 0
-	for _, line := range strings.SplitSeq(strings.TrimSpace(string(text)), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(string(text)), "\n") {
 		var r struct{ Email, ID, Result string }
 		if json.Unmarshal([]byte(line), &r) != nil {
 			continue // the one that was cut off by the kill
@@ -169,7 +169,7 @@ func TestAFleetIsImportedExportedAndCompared(t *testing.T) {
 	all := mustRun(t, t.TempDir(), env, "agents", "export").stdout
 	exportTook := time.Since(exportBegan)
 	var got []string
-	for _, line := range strings.SplitSeq(strings.TrimSpace(all), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(all), "\n") {
 		if !strings.Contains(line, `"email":"admin@`) {
 			got = append(got, line)
 		}
