@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/request"
@@ -27,7 +29,7 @@ type streamWriter struct {
 	control   *http.ResponseController
 	mediaType string
 	buffer    []byte
-	started   bool
+	started   atomic.Bool
 }
 
 func newStreamWriter(w http.ResponseWriter, mediaType string) *streamWriter {
@@ -42,10 +44,15 @@ func announce(w http.ResponseWriter, mediaType string) {
 // serve answers with what write writes. An answer that fails half-way is broken off, so
 // that nobody takes it for a whole one.
 func (s *streamWriter) serve(r *http.Request, write func(ctx context.Context) error) {
-	// The deadline of a request is for short answers, and what has been taken in is carried
-	// out though the client goes; that it went shows as the answer is written.
+	// The deadline of a request is for the answer's beginning alone, and what has been taken
+	// in is carried out though the client goes; that it went shows as the answer is written.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), streamLongest)
 	defer cancel()
+	defer context.AfterFunc(r.Context(), func() {
+		if errors.Is(r.Context().Err(), context.DeadlineExceeded) && !s.started.Load() {
+			cancel()
+		}
+	})()
 	// The time-outs of the connection would end what takes longer.
 	err := s.control.SetReadDeadline(time.Time{})
 	if err == nil {
@@ -56,7 +63,7 @@ func (s *streamWriter) serve(r *http.Request, write func(ctx context.Context) er
 	}
 	switch {
 	case err == nil:
-	case !s.started:
+	case !s.started.Load():
 		wire.Error(s.w, r, err)
 	default:
 		request.Note(ctx, slog.String("broken off", err.Error()))
@@ -72,8 +79,7 @@ func (s *streamWriter) full() error {
 }
 
 func (s *streamWriter) flush() error {
-	if !s.started {
-		s.started = true
+	if !s.started.Swap(true) {
 		announce(s.w, s.mediaType)
 	}
 	if err := s.control.SetWriteDeadline(time.Now().Add(streamTimeout)); err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/agent"
+	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 )
 
 // deadlines is a connection that notes when it must be read, and written, by.
@@ -32,14 +33,18 @@ func (d *deadlines) SetWriteDeadline(t time.Time) error {
 
 func (d *deadlines) Flush() {}
 
-// TestALongAnswerOutlastsTheDeadlineOfARequest: that one is for short answers.
+// TestALongAnswerOutlastsTheDeadlineOfARequest: that one is for its beginning.
 func TestALongAnswerOutlastsTheDeadlineOfARequest(t *testing.T) {
-	ended, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	ended, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	recorder := httptest.NewRecorder()
 	conn := &deadlines{ResponseWriter: recorder}
 	s := newStreamWriter(conn, ndjson)
 	s.serve(httptest.NewRequest(http.MethodGet, "/", http.NoBody).WithContext(ended), func(ctx context.Context) error {
+		if err := s.flush(); err != nil {
+			return err
+		}
+		<-ended.Done()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -50,6 +55,20 @@ func TestALongAnswerOutlastsTheDeadlineOfARequest(t *testing.T) {
 	})
 	if recorder.Code != http.StatusOK || recorder.Body.String() != "\"x\"\n" || len(conn.written) == 0 || conn.read[0] != (time.Time{}) {
 		t.Errorf("%d %q, deadlines %v", recorder.Code, recorder.Body, conn)
+	}
+}
+
+// TestAnAnswerThatDoesNotBeginKeepsTheDeadline, so that the client is told.
+func TestAnAnswerThatDoesNotBeginKeepsTheDeadline(t *testing.T) {
+	short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	recorder := httptest.NewRecorder()
+	newStreamWriter(&deadlines{ResponseWriter: recorder}, ndjson).serve(httptest.NewRequest(http.MethodGet, "/", http.NoBody).WithContext(short), func(ctx context.Context) error {
+		<-ctx.Done()
+		return fault.UnavailableBecause(ctx.Err())
+	})
+	if recorder.Code != http.StatusServiceUnavailable {
+		t.Errorf("the answer is %d", recorder.Code)
 	}
 }
 
