@@ -30,7 +30,7 @@ func floor(path string) (height int, edge bool) {
 		return 5, false
 	case slices.Contains([]string{"fault", "scope", "page", "secret", "printable"}, first):
 		return 0, false
-	case slices.Contains([]string{"organization", "agent", "credential", "policy", "keys", "token", "audit", "idempotency", "transparency"}, first):
+	case slices.Contains([]string{"organization", "agent", "credential", "policy", "keys", "token", "audit", "idempotency", "transparency", "revocation"}, first):
 		return 1, false
 	case slices.Contains([]string{"request", "wire", "verify", "outbound", "export"}, first):
 		return 2, false

@@ -26,10 +26,12 @@ const (
 // mergePatch is the media type of a JSON merge patch (RFC 7396).
 const mergePatch = "application/merge-patch+json"
 
-// object is a JSON object from a request body.
+// object is a JSON object from a request body, or one within it.
 type object struct {
 	*findings
-	raw     []byte
+	raw []byte
+	// prefix stands before the names of its fields, where it is within another.
+	prefix  string
 	members map[string]json.RawMessage
 	known   []string
 }

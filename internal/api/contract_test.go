@@ -92,19 +92,24 @@ type world struct {
 	t      *testing.T
 	admin  string
 	target apptest.Agent
+	// revocation is one that matched nobody.
+	revocation string
 }
 
 func newWorld(t *testing.T, settings ...string) *world {
 	t.Helper()
 	s := apptest.Start(t, contract, settings...)
 	admin := s.Admin()
-	return &world{Server: s, t: t, admin: admin, target: s.Register(admin, "target", "", "invoices:read")}
+	w := &world{Server: s, t: t, admin: admin, target: s.Register(admin, "target", "", "invoices:read")}
+	made := s.Call(http.MethodPost, "/revocations", admin, `{"selector": {"owner": "nobody"}, "action": "tokens"}`)
+	w.revocation, _ = made.JSON(t)["id"].(string)
+	return w
 }
 
 // fill puts real ids in a path.
 func (w *world) fill(path string) string {
 	return strings.NewReplacer("{agentId}", w.target.ID, "{credentialId}", w.target.CredentialID,
-		"{organizationId}", "00000000-0000-4000-8000-000000000001", "{eventId}", "019b7e2c-9a10-7c3e-8d21-5b6f0a4c1e77", "{asset}", "init.js",
+		"{organizationId}", "00000000-0000-4000-8000-000000000001", "{revocationId}", w.revocation, "{eventId}", "019b7e2c-9a10-7c3e-8d21-5b6f0a4c1e77", "{asset}", "init.js",
 		"{level}", "0", "{index}", "000.p/1").Replace(path)
 }
 

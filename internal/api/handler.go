@@ -18,6 +18,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
 	"git.sentryagent.ai/sentryagent-idp/internal/request"
+	"git.sentryagent.ai/sentryagent-idp/internal/revocation"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
 	"git.sentryagent.ai/sentryagent-idp/internal/transparency"
@@ -29,6 +30,7 @@ type Config struct {
 	Organizations *organization.Service
 	Agents        *agent.Service
 	Credentials   *credential.Service
+	Revocations   *revocation.Service
 	Log           *audit.Log
 	Denials       *audit.Folder
 	Transparency  *transparency.Log
@@ -81,6 +83,8 @@ func (h *Handler) Routes() []Route {
 		agents, agentPath = "/agents", "/agents/{agentId}"
 		credentials       = agentPath + "/credentials"
 		credentialPath    = credentials + "/{credentialId}"
+		revocations       = "/revocations"
+		revocationPath    = "/revocations/{revocationId}"
 		organizations     = "/organizations"
 		organizationPath  = "/organizations/{organizationId}"
 	)
@@ -99,6 +103,10 @@ func (h *Handler) Routes() []Route {
 		{Method: http.MethodGet, Path: credentials, scope: scope.AgentsRead, run: h.listCredentials},
 		{Method: http.MethodPost, Path: credentialPath + "/rotate", scope: scope.CredentialsWrite, run: h.rotateCredential},
 		{Method: http.MethodDelete, Path: credentialPath, scope: scope.CredentialsWrite, run: h.revokeCredential},
+		{Method: http.MethodPost, Path: revocations, scope: scope.AgentsWrite, run: h.startRevocation},
+		{Method: http.MethodGet, Path: revocations, scope: scope.AgentsRead, run: h.listRevocations},
+		{Method: http.MethodGet, Path: revocationPath, scope: scope.AgentsRead, run: h.getRevocation},
+		{Method: http.MethodPost, Path: revocationPath + "/undo", scope: scope.AgentsWrite, run: h.undoRevocation},
 		{Method: http.MethodGet, Path: "/audit/events", scope: scope.AuditRead, run: h.listEvents},
 		{Method: http.MethodGet, Path: "/audit/events/{eventId}", scope: scope.AuditRead, run: h.getEvent},
 		{Method: http.MethodGet, Path: "/audit/events/{eventId}/proof", scope: scope.AuditRead, run: h.proveEvent},

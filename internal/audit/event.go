@@ -19,6 +19,7 @@ const (
 	AgentReactivated    Action = "agent.reactivated"
 	AgentRevoked        Action = "agent.revoked"
 	AgentArchived       Action = "agent.archived"
+	AgentTokensRevoked  Action = "agent.tokens_revoked"
 	CredentialCreated   Action = "credential.created"
 	CredentialRotated   Action = "credential.rotated"
 	CredentialRevoked   Action = "credential.revoked"
@@ -32,14 +33,17 @@ const (
 	AuthorizationDenied Action = "authorization.denied"
 	OrganizationCreated Action = "organization.created"
 	OrganizationUpdated Action = "organization.updated"
+	RevocationCreated   Action = "revocation.created"
+	RevocationCompleted Action = "revocation.completed"
 )
 
 // Actions lists all of them.
 func Actions() []Action {
 	return []Action{
-		AgentCreated, AgentUpdated, AgentSuspended, AgentReactivated, AgentRevoked, AgentArchived,
+		AgentCreated, AgentUpdated, AgentSuspended, AgentReactivated, AgentRevoked, AgentArchived, AgentTokensRevoked,
 		CredentialCreated, CredentialRotated, CredentialRevoked, TokenIssued, TokenDenied, TokenRevoked, TokenIntrospected,
 		KeyRotated, Exported, Dropped, AuthorizationDenied, OrganizationCreated, OrganizationUpdated,
+		RevocationCreated, RevocationCompleted,
 	}
 }
 
@@ -62,6 +66,7 @@ const (
 	TypeSystem       = "system"
 	TypeRequest      = "request"
 	TypeAnonymous    = "anonymous"
+	TypeRevocation   = "revocation"
 )
 
 // Actor is who acted: an agent, the system itself, or nobody we could name.

@@ -49,13 +49,13 @@ func activityOf(action audit.Action) (a activity, known bool) {
 		return activity{accountChange, 5, "Disable"}, true
 	case audit.AgentArchived:
 		return activity{accountChange, 6, "Delete"}, true
-	case audit.AgentUpdated, audit.CredentialCreated, audit.CredentialRevoked:
+	case audit.AgentUpdated, audit.AgentTokensRevoked, audit.CredentialCreated, audit.CredentialRevoked:
 		return activity{accountChange, other, string(action)}, true
-	case audit.OrganizationCreated:
+	case audit.OrganizationCreated, audit.RevocationCreated:
 		return activity{apiActivity, 1, "Create"}, true
 	case "audit.exported":
 		return activity{apiActivity, 2, "Read"}, true
-	case audit.OrganizationUpdated, audit.KeyRotated:
+	case audit.OrganizationUpdated, audit.KeyRotated, audit.RevocationCompleted:
 		return activity{apiActivity, 3, "Update"}, true
 	case "audit.dropped":
 		return activity{apiActivity, 4, "Delete"}, true

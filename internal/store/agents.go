@@ -19,18 +19,20 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 )
 
-// agentRow is what is stored of an agent; agentColumns tells also when it was used last.
+// agentRow is what is stored of an agent, and what was decided for it; agentColumns tells
+// also when it was used last.
 const (
 	agentRow = `a.id, a.organization_id, a.email, a.agent_type, a.version, a.capabilities, a.owner, a.deployment_env,
-	a.status, a.metadata, a.token_ttl, a.created_at, a.updated_at, a.tokens_valid_after, a.revision`
+	a.status, a.metadata, a.token_ttl, a.created_at, a.updated_at, a.tokens_valid_after, a.revision, ` + decided
 	agentColumns = agentRow + `,
 	(SELECT max(u.last_used_at) FROM credentials o JOIN credential_uses u ON u.credential_id = o.id WHERE o.agent_id = a.id)`
 )
 
-// agentDestinations is where an agentRow is scanned to; finish turns what was scanned
-// as text into its type.
+// agentDestinations is where an agentRow is scanned to; finish turns what was scanned as
+// text into its type, and applies what was decided for the agent.
 func agentDestinations(a *agent.Agent) (dest []any, finish func()) {
 	var capabilities, metadata string
+	var changes sql.NullString
 	var ttl int64
 	dest = []any{
 		&a.ID, &a.OrganizationID, &a.Email, &a.Type, &a.Version, &capabilities, &a.Owner, &a.DeploymentEnv,
@@ -39,11 +41,13 @@ func agentDestinations(a *agent.Agent) (dest []any, finish func()) {
 		when{&a.UpdatedAt},
 		when{&a.TokensValidAfter},
 		&a.Revision,
+		&changes,
 	}
 	finish = func() {
 		a.Capabilities = scope.Set(strings.Fields(capabilities))
 		a.Metadata = json.RawMessage(metadata)
 		a.TokenTTL = time.Duration(ttl) * time.Second
+		applyDecided(a, changes.String)
 	}
 	return dest, finish
 }
@@ -87,6 +91,9 @@ func (s *Store) UpdateAgent(ctx context.Context, organization, id uuid.UUID, cha
 	var a agent.Agent
 	err := s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := s.lock(ctx, tx); err != nil {
+			return err
+		}
+		if err := s.settle(ctx, tx, id); err != nil {
 			return err
 		}
 		before, err := s.agent(ctx, tx, organization, id, s.dialect.ForUpdate())
