@@ -47,9 +47,9 @@ func (j Job) Target() audit.Target {
 	return audit.Target{Type: audit.TypeRevocation, ID: j.ID.String()}
 }
 
-// Event records what the job did to one agent. Its time is when that took effect, which
-// is when the job did.
-func (j Job) Event(agentID uuid.UUID, from agent.Status) audit.Event {
+// Event records that what the job did to one agent is written at the time now; it was in
+// effect before.
+func (j Job) Event(agentID uuid.UUID, from agent.Status, now time.Time) audit.Event {
 	action, to := audit.AgentTokensRevoked, from
 	switch j.Action {
 	case Suspend:
@@ -60,9 +60,9 @@ func (j Job) Event(agentID uuid.UUID, from agent.Status) audit.Event {
 		action, to = audit.AgentReactivated, agent.Active
 	case Tokens:
 	}
-	return j.By.Event(j.CreatedAt, j.OrganizationID, action, audit.Target{Type: audit.TypeAgent, ID: agentID.String()}).
+	return j.By.Event(now, j.OrganizationID, action, audit.Target{Type: audit.TypeAgent, ID: agentID.String()}).
 		About(agentID).Because(j.Reason).
-		With(audit.Details{}.String("from", string(from)).String("to", string(to)).String("revocationId", j.ID.String()))
+		With(audit.Details{}.String("from", string(from)).String("to", string(to)).String("revocationId", j.ID.String()).Time("effectiveAt", j.CreatedAt))
 }
 
 // Radius is what an order would touch.

@@ -16,17 +16,18 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/revocation"
 )
 
+// openDecisions is where the decisions for the agent a lie that are not written yet.
+const openDecisions = "FROM revocation_agents p JOIN revocations r ON r.place = p.place WHERE p.agent_id = a.id AND p.n > r.reached AND NOT p.settled"
+
 // decided is the changes that were decided for the agent a and are not written yet, each
 // with its place, in no order; NULL where there are none. applyDecided reads it.
-const decided = `(SELECT string_agg(p.place || '@' || p.becomes || '@' || p.since, ' ') FROM revocation_agents p
-	WHERE p.agent_id = a.id AND p.revision IS NULL)`
+const decided = "(SELECT string_agg(p.place || '@' || p.becomes || '@' || p.since, ' ') " + openDecisions + ")"
 
 // decidedRevision is the agent's revision once all that is decided for it is written.
-const decidedRevision = "a.revision + (SELECT count(*) FROM revocation_agents p WHERE p.agent_id = a.id AND p.revision IS NULL)"
+const decidedRevision = "a.revision + (SELECT count(*) " + openDecisions + ")"
 
 // decidedStatus is the agent's status once all that is decided for it is written.
-const decidedStatus = `coalesce((SELECT p.becomes FROM revocation_agents p WHERE p.agent_id = a.id AND p.revision IS NULL AND p.becomes <> ''
-	ORDER BY p.place DESC LIMIT 1), a.status)`
+const decidedStatus = "coalesce((SELECT p.becomes " + openDecisions + " AND p.becomes <> '' ORDER BY p.place DESC LIMIT 1), a.status)"
 
 // applyDecided makes an agent what was decided for it.
 func applyDecided(a *agent.Agent, text string) {
@@ -49,26 +50,26 @@ func applyDecided(a *agent.Agent, text string) {
 
 // decision is what a job decided for one agent.
 type decision struct {
-	place  int64
-	agent  agent.Agent // as it is written: its id and what a decision changes
-	change agent.Change
-	done   bool
+	place, n int64
+	agent    agent.Agent // as it is written: its id and what a decision changes
+	change   agent.Change
+	settled  bool
 }
 
 func scanDecision(row scanner) (decision, error) {
 	var (
-		d        decision
-		since    int64
-		revision sql.NullInt64
+		d     decision
+		since int64
 	)
-	err := row.Scan(&d.place, &d.agent.ID, &d.change.Becomes, &since, &revision, &d.agent.Status, when{&d.agent.TokensValidAfter}, when{&d.agent.UpdatedAt}, &d.agent.Revision)
-	d.change.Since, d.done = time.UnixMicro(since).UTC(), revision.Valid
+	err := row.Scan(&d.place, &d.n, &d.agent.ID, &d.change.Becomes, &since, &d.settled, &d.agent.Status, when{&d.agent.TokensValidAfter}, when{&d.agent.UpdatedAt}, &d.agent.Revision)
+	d.change.Since = time.UnixMicro(since).UTC()
 	return d, err
 }
 
-func (s *Store) decisions(ctx context.Context, tx *sql.Tx, condition string, args ...any) ([]decision, error) {
-	all, err := list(ctx, s, tx, scanDecision, `SELECT p.place, p.agent_id, p.becomes, p.since, p.revision, a.status, a.tokens_valid_after, a.updated_at, a.revision
-		FROM revocation_agents p JOIN agents a ON a.id = p.agent_id WHERE `+condition, args...)
+const decisionColumns = "p.place, p.n, p.agent_id, p.becomes, p.since, p.settled, a.status, a.tokens_valid_after, a.updated_at, a.revision"
+
+func (s *Store) decisions(ctx context.Context, tx *sql.Tx, query string, args ...any) ([]decision, error) {
+	all, err := list(ctx, s, tx, scanDecision, "SELECT "+decisionColumns+" "+query, args...)
 	if err != nil {
 		return nil, broken("reading what was decided for agents", err)
 	}
@@ -79,7 +80,7 @@ func (s *Store) decisions(ctx context.Context, tx *sql.Tx, condition string, arg
 // within a transaction that holds the lock. Whoever changes an agent calls it first, so
 // that no decision comes after what was done later.
 func (s *Store) settle(ctx context.Context, tx *sql.Tx, agentID uuid.UUID) error {
-	open, err := s.decisions(ctx, tx, "p.agent_id = $1 AND p.revision IS NULL ORDER BY p.place", agentID)
+	open, err := s.decisions(ctx, tx, strings.Replace(openDecisions, "WHERE", "JOIN agents a ON a.id = p.agent_id WHERE a.id = $1 AND", 1)+" ORDER BY p.place", agentID)
 	if err != nil {
 		return err
 	}
@@ -92,13 +93,16 @@ func (s *Store) settle(ctx context.Context, tx *sql.Tx, agentID uuid.UUID) error
 			return broken("reading a revocation of agents", err)
 		}
 		one := []decision{d}
-		events, err := s.writeDecisions(ctx, tx, j, one)
+		events, err := s.writeDecisions(ctx, tx, j, one, j.CreatedAt)
 		if err != nil {
 			return err
 		}
 		open[i] = one[0]
-		if _, err := s.exec(ctx, tx, "UPDATE revocations SET written = written + 1 WHERE place = $1", d.place); err != nil {
-			return broken("counting what is written of a revocation", err)
+		if err := s.run(ctx, tx, []Statement{
+			{"UPDATE revocation_agents SET settled = true WHERE place = $1 AND n = $2", []any{d.place, d.n}},
+			{"UPDATE revocations SET written = written + 1 WHERE place = $1", []any{d.place}},
+		}); err != nil {
+			return err
 		}
 		if err := s.append(ctx, tx, events...); err != nil {
 			return err
@@ -110,27 +114,23 @@ func (s *Store) settle(ctx context.Context, tx *sql.Tx, agentID uuid.UUID) error
 // advance writes the next agents of a job, at most limit, within a transaction that holds
 // the lock, completes it after the last, and gives the events.
 func (s *Store) advance(ctx context.Context, tx *sql.Tx, j *revocation.Job, limit int, now time.Time) ([]audit.Event, error) {
-	var reached uuid.UUID
-	if err := s.row(ctx, tx, "SELECT reached FROM revocations WHERE place = $1", j.Place).Scan(maybeID{&reached}); err != nil {
+	var reached int64
+	if err := s.row(ctx, tx, "SELECT reached FROM revocations WHERE place = $1", j.Place).Scan(&reached); err != nil {
 		return nil, broken("reading how far a revocation is written", err)
 	}
-	var w where
-	w.add("p.place = $?", j.Place)
-	if reached != uuid.Nil {
-		w.add("p.agent_id > $?", reached)
-	}
-	next, err := s.decisions(ctx, tx, w.String()+" ORDER BY p.agent_id LIMIT "+strconv.Itoa(limit), s.dialect.Once(w.args)...)
+	next, err := s.decisions(ctx, tx, "FROM revocation_agents p JOIN agents a ON a.id = p.agent_id WHERE p.place = $1 AND p.n > $2 ORDER BY p.n LIMIT "+
+		strconv.Itoa(limit), s.dialect.Once([]any{j.Place, reached})...)
 	if err != nil {
 		return nil, err
 	}
 	var open []decision
 	for _, d := range next {
-		reached = d.agent.ID
-		if !d.done { // else whoever changed the agent had it written before
+		reached = d.n
+		if !d.settled { // else whoever changed the agent had it written before
 			open = append(open, d)
 		}
 	}
-	events, err := s.writeDecisions(ctx, tx, *j, open)
+	events, err := s.writeDecisions(ctx, tx, *j, open, now)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (s *Store) advance(ctx context.Context, tx *sql.Tx, j *revocation.Job, limi
 
 // writeDecisions writes what a job decided for agents, which are then as written, and
 // gives their events. The change counter stays: everybody saw the agents so already.
-func (s *Store) writeDecisions(ctx context.Context, tx *sql.Tx, j revocation.Job, open []decision) ([]audit.Event, error) {
+func (s *Store) writeDecisions(ctx context.Context, tx *sql.Tx, j revocation.Job, open []decision, now time.Time) ([]audit.Event, error) {
 	if len(open) == 0 {
 		return nil, nil
 	}
@@ -159,16 +159,14 @@ func (s *Store) writeDecisions(ctx context.Context, tx *sql.Tx, j revocation.Job
 		from := a.Status
 		open[i].change.Apply(a)
 		agents.add(a.ID, string(a.Status), a.TokensValidAfter, a.UpdatedAt, a.Revision)
-		events[i] = j.Event(a.ID, from)
+		events[i] = j.Event(a.ID, from, now)
 	}
 	clause, args := s.with(agents)
 	statements := []Statement{{clause + `UPDATE agents SET status = given.status, tokens_valid_after = given.valid_after, updated_at = given.updated_at,
 		revision = given.revision FROM given WHERE agents.id = given.id`, args}}
 	ids := giving("id uuid")
-	marks := giving("id uuid", "revision bigint")
 	for _, d := range open {
 		ids.add(d.agent.ID)
-		marks.add(d.agent.ID, d.agent.Revision)
 	}
 	becomes := j.Action.Becomes()
 	if becomes != "" {
@@ -184,9 +182,6 @@ func (s *Store) writeDecisions(ctx context.Context, tx *sql.Tx, j revocation.Job
 		statements = append(statements, Statement{given + `UPDATE credentials SET revoked_at = given.at, revision = credentials.revision + 1
 			FROM given WHERE credentials.agent_id = given.id AND credentials.revoked_at IS NULL`, args})
 	}
-	given, args := s.with(marks)
-	statements = append(statements, Statement{given + "UPDATE revocation_agents SET revision = given.revision FROM given WHERE revocation_agents.place = " +
-		strconv.FormatInt(j.Place, 10) + " AND revocation_agents.agent_id = given.id", args})
 	return events, s.run(ctx, tx, statements)
 }
 
@@ -203,8 +198,8 @@ func (s *Store) forgetDecisions(ctx context.Context, now time.Time) error {
 		return broken("looking for revocations to forget", err)
 	}
 	for _, place := range place {
-		n, err := s.exec(ctx, s.write, `DELETE FROM revocation_agents WHERE place = $1 AND agent_id IN (
-			SELECT agent_id FROM revocation_agents WHERE place = $1 LIMIT `+strconv.Itoa(forgetAtOnce)+")", place)
+		n, err := s.exec(ctx, s.write, `DELETE FROM revocation_agents WHERE place = $1 AND n IN (
+			SELECT n FROM revocation_agents WHERE place = $1 LIMIT `+strconv.Itoa(forgetAtOnce)+")", place)
 		if err == nil && n < forgetAtOnce {
 			_, err = s.exec(ctx, s.write, "UPDATE revocations SET forgotten = true WHERE place = $1", place)
 		}

@@ -15,7 +15,7 @@ import (
 func (s *Store) Radius(ctx context.Context, organization uuid.UUID, o revocation.Order, l revocation.Lifetimes) (revocation.Radius, error) {
 	var r revocation.Radius
 	meant := selecting(organization, o, l.Now)
-	change := changing(meant, o)
+	change := changing(meant, o, decidedStatus)
 	live := change
 	usual, longest := live.arg(l.Now.Add(-l.Usual)), live.arg(l.Now.Add(-l.Longest))
 	caller := live.arg(l.Caller)

@@ -40,13 +40,14 @@ func selecting(organization uuid.UUID, o revocation.Order, now time.Time) where 
 	return w
 }
 
-// changing keeps the agents that an action changes something of.
-func changing(w where, o revocation.Order) where {
+// changing keeps the agents that an action changes something of; status is what says
+// where an agent stands.
+func changing(w where, o revocation.Order, status string) where {
 	names := make([]string, 0, 2)
 	for _, status := range o.Action.From() {
 		names = append(names, "'"+string(status)+"'")
 	}
-	w.terms = append(w.terms[:len(w.terms):len(w.terms)], decidedStatus+" IN ("+strings.Join(names, ", ")+")")
+	w.terms = append(w.terms[:len(w.terms):len(w.terms)], status+" IN ("+strings.Join(names, ", ")+")")
 	w.args = w.args[:len(w.args):len(w.args)]
 	if o.Action == revocation.Tokens && !o.Selector.IssuedBefore.IsZero() {
 		w.add("(a.tokens_valid_after IS NULL OR a.tokens_valid_after < $?)", o.Selector.IssuedBefore)
@@ -71,7 +72,16 @@ func (s *Store) StartRevocation(ctx context.Context, r revocation.Start, accept 
 		if j.Action == revocation.Tokens && !j.Selector.IssuedBefore.IsZero() {
 			since = j.Selector.IssuedBefore
 		}
-		return nil, s.decide(ctx, tx, j, since, "agents a", changing(meant, j.Order))
+		open, err := s.olderOpen(ctx, tx, *j)
+		if err != nil {
+			return nil, err
+		}
+		// Where nothing is open, what is written is how it is.
+		status, revision := "a.status", "a.revision"
+		if open {
+			status, revision = decidedStatus, decidedRevision
+		}
+		return nil, s.decide(ctx, tx, j, since, revision, "agents a", changing(meant, j.Order, status))
 	})
 }
 
@@ -92,7 +102,7 @@ func (s *Store) UndoRevocation(ctx context.Context, id uuid.UUID, r revocation.S
 		var w where
 		w.add("u.place = $?", undone.Place)
 		w.terms = append(w.terms, "u.revision = "+decidedRevision, decidedStatus+" = 'suspended'")
-		if err := s.decide(ctx, tx, j, j.CreatedAt, "revocation_agents u JOIN agents a ON a.id = u.agent_id", w); err != nil {
+		if err := s.decide(ctx, tx, j, j.CreatedAt, decidedRevision, "revocation_agents u JOIN agents a ON a.id = u.agent_id", w); err != nil {
 			return nil, err
 		}
 		return s.brought(ctx, tx, *j)
@@ -190,10 +200,12 @@ func (s *Store) olderOpen(ctx context.Context, tx *sql.Tx, j revocation.Job) (bo
 
 // decide notes what a job decides for the agents a of a condition. Tokens may carry a
 // time ahead of this node's clock, but never ahead of when their agent got the last.
-func (s *Store) decide(ctx context.Context, tx *sql.Tx, j *revocation.Job, since time.Time, from string, w where) error {
+func (s *Store) decide(ctx context.Context, tx *sql.Tx, j *revocation.Job, since time.Time, revision, from string, w where) error {
 	place := strconv.FormatInt(j.Place, 10)
-	n, err := s.exec(ctx, tx, "INSERT INTO revocation_agents (place, agent_id, becomes, since) SELECT "+place+", a.id, '"+string(j.Action.Becomes())+"', "+
-		strconv.FormatInt(since.UnixMicro(), 10)+" FROM "+from+" WHERE "+w.String()+" ORDER BY a.id", s.dialect.Once(w.args)...)
+	// In the order in which the agents and most of their indexes lie.
+	n, err := s.exec(ctx, tx, "INSERT INTO revocation_agents (place, n, agent_id, becomes, since, revision) SELECT "+place+
+		", row_number() OVER (ORDER BY a.created_at, a.id), a.id, '"+string(j.Action.Becomes())+"', "+strconv.FormatInt(since.UnixMicro(), 10)+
+		", "+revision+" + 1 FROM "+from+" WHERE "+w.String(), s.dialect.Once(w.args)...)
 	if err != nil {
 		return broken("deciding for agents", err)
 	}

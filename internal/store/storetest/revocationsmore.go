@@ -139,7 +139,9 @@ func jobsListed(b *bench) {
 	other := b.organization("globex", nil).ID
 	for _, limit := range []int{1, 2, 5, 10} {
 		var got []uuid.UUID
-		for _, j := range walk(b, limit, func(q page.Query) (page.Page[revocation.Job], error) { return b.store.Revocations(b.Context(), b.org, q) }) {
+		for _, j := range walk(b, limit, func(q page.Query) (page.Page[revocation.Job], error) {
+			return b.store.Revocations(b.Context(), b.org, q)
+		}) {
 			got = append(got, j.ID)
 		}
 		wantSame(b, fmt.Sprintf("the list in pages of %d", limit), got, want)
@@ -210,7 +212,9 @@ func decisionsAtOnce(b *bench) {
 			b.Errorf("an agent has revision %d and %d events", got.Revision, events[a.ID])
 		}
 	}
-	for _, j := range walk(b, 10, func(q page.Query) (page.Page[revocation.Job], error) { return b.store.Revocations(b.Context(), b.org, q) }) {
+	for _, j := range walk(b, 10, func(q page.Query) (page.Page[revocation.Job], error) {
+		return b.store.Revocations(b.Context(), b.org, q)
+	}) {
 		if !j.Completed() || j.Written != j.Changed {
 			b.Errorf("a job ended with %d of %d", j.Written, j.Changed)
 		}
@@ -288,7 +292,10 @@ func undone(b *bench) {
 	strong := b.finish(b.order(revocation.Suspend, revocation.Selector{Owner: "admins"}), 10)
 	refused := errors.New("refused")
 	_, err = b.store.UndoRevocation(b.Context(), strong.ID, b.begin(revocation.Reactivate, revocation.Selector{}, 10),
-		func(_ *revocation.Job, brings scope.Set) (audit.Event, error) { brought = brings; return audit.Event{}, refused })
+		func(_ *revocation.Job, brings scope.Set) (audit.Event, error) {
+			brought = brings
+			return audit.Event{}, refused
+		})
 	if !errors.Is(err, refused) || brought.String() != "agents:write audit:read" {
 		b.Errorf("what is brought back is %v: %v", brought, err)
 	}

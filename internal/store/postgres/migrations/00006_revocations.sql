@@ -15,7 +15,7 @@ CREATE TABLE revocations (
   matched         bigint NOT NULL,
   changed         bigint NOT NULL,
   written         bigint NOT NULL DEFAULT 0,
-  reached         uuid,
+  reached         bigint NOT NULL DEFAULT 0,
   created_at      timestamptz NOT NULL,
   completed_at    timestamptz,
   undoes          uuid,
@@ -29,15 +29,18 @@ CREATE INDEX revocations_by_time ON revocations (organization_id, created_at, id
 CREATE INDEX revocations_open    ON revocations (place) WHERE completed_at IS NULL;
 CREATE INDEX revocations_kept    ON revocations (place) WHERE NOT forgotten;
 
--- The agents of each: what is decided for one, from when its tokens hold (microseconds
--- since 1970), and the revision it was written as. Where there is none yet, whoever reads
--- the agent must see what is decided as done.
+-- The agents of each, in the order they are written in: what is decided for one, from when
+-- its tokens hold (microseconds since 1970), and the revision it has once that is written.
+-- Until n is reached, or the one is settled ahead of its turn, whoever reads the agent must
+-- see what is decided as done.
 CREATE TABLE revocation_agents (
   place    bigint NOT NULL,
+  n        bigint NOT NULL,
   agent_id uuid NOT NULL,
   becomes  text NOT NULL CHECK (becomes IN ('', 'active', 'suspended', 'revoked')),
   since    bigint NOT NULL,
-  revision bigint,
-  PRIMARY KEY (place, agent_id)
-) WITH (fillfactor = 70);
-CREATE INDEX revocation_agents_open ON revocation_agents (agent_id, place) WHERE revision IS NULL;
+  revision bigint NOT NULL,
+  settled  boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (place, n)
+);
+CREATE INDEX revocation_agents_by_agent ON revocation_agents (agent_id, place);
