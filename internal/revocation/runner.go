@@ -14,6 +14,10 @@ const (
 	defaultPoll     = time.Second
 	defaultPatience = 5 * time.Second
 	defaultStep     = 1000
+	// turn is how long one transaction may take, as tokens wait for it where there is one
+	// writer; leastStep is what is written however long it takes.
+	turn      = 250 * time.Millisecond
+	leastStep = 100
 )
 
 // RunnerConfig is what a Runner needs. Zero members but the first get defaults.
@@ -25,7 +29,7 @@ type RunnerConfig struct {
 	Poll time.Duration
 	// Patience is how long a job may stand still before another node goes on with it.
 	Patience time.Duration
-	// Step is how many agents one transaction writes.
+	// Step is how many agents one transaction writes at most; fewer where that takes long.
 	Step int
 }
 
@@ -97,13 +101,26 @@ func (r *Runner) Work(ctx context.Context) error {
 			}
 			r.cfg.Logger.InfoContext(ctx, "this node goes on with a revocation", "revocation", j.ID.String(), "written", j.Written, "changed", j.Changed)
 		}
-		for !j.Completed() && ctx.Err() == nil {
-			if j, err = r.cfg.Store.AdvanceRevocation(ctx, j, r.cfg.Step, r.cfg.Now().UTC().Truncate(time.Microsecond)); err != nil {
+		for step := r.cfg.Step; !j.Completed() && ctx.Err() == nil; {
+			began := time.Now()
+			if j, err = r.cfg.Store.AdvanceRevocation(ctx, j, step, r.cfg.Now().UTC().Truncate(time.Microsecond)); err != nil {
 				return lost(err)
 			}
+			step = r.next(step, time.Since(began))
 		}
 	}
 	return nil
+}
+
+// next is how many agents the next transaction writes, after one of step took so long.
+func (r *Runner) next(step int, took time.Duration) int {
+	switch {
+	case took > turn:
+		step /= 2
+	case took < turn/4:
+		step *= 2
+	}
+	return min(max(step, leastStep), r.cfg.Step)
 }
 
 // lost makes nothing of what another node does.

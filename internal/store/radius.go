@@ -5,11 +5,15 @@ import (
 	"database/sql"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/revocation"
 )
+
+// noted is how much later than it is noted a credential may have been used.
+const noted = time.Second
 
 // Radius counts what an order would touch.
 func (s *Store) Radius(ctx context.Context, organization uuid.UUID, o revocation.Order, l revocation.Lifetimes) (revocation.Radius, error) {
@@ -17,11 +21,11 @@ func (s *Store) Radius(ctx context.Context, organization uuid.UUID, o revocation
 	meant := selecting(organization, o, l.Now)
 	change := changing(meant, o, decidedStatus)
 	live := change
-	usual, longest := live.arg(l.Now.Add(-l.Usual)), live.arg(l.Now.Add(-l.Longest))
+	usual, longest := live.arg(l.Now.Add(-l.Usual-noted)), live.arg(l.Now.Add(-l.Longest-noted))
 	caller := live.arg(l.Caller)
 	counted := "SELECT count(*), count(DISTINCT a.owner), " +
-		"sum(CASE WHEN (a.token_ttl = 0 AND a.last_auth_at > " + usual + " OR a.token_ttl <> 0 AND a.last_auth_at > " + longest + ")" +
-		" AND (a.tokens_valid_after IS NULL OR a.last_auth_at >= a.tokens_valid_after) THEN 1 ELSE 0 END), sum(CASE WHEN a.id = " + caller + " THEN 1 ELSE 0 END)" +
+		"sum(CASE WHEN EXISTS (SELECT 1 FROM credentials o JOIN credential_uses u ON u.credential_id = o.id WHERE o.agent_id = a.id" +
+		" AND (a.token_ttl = 0 AND u.last_used_at > " + usual + " OR a.token_ttl <> 0 AND u.last_used_at > " + longest + ")) THEN 1 ELSE 0 END), sum(CASE WHEN a.id = " + caller + " THEN 1 ELSE 0 END)" +
 		" FROM agents a WHERE " + live.String()
 	credentials := change
 	now := credentials.arg(l.Now)

@@ -223,7 +223,8 @@ func (s *Store) decide(ctx context.Context, tx *sql.Tx, j *revocation.Job, since
 		err = row.Scan(&id, when{&at})
 		ahead.add(id, at.UnixMicro()+1)
 		return none, err
-	}, "SELECT a.id, a.last_auth_at FROM revocation_agents p JOIN agents a ON a.id = p.agent_id WHERE p.place = $1 AND a.last_auth_at >= $2", j.Place, since)
+	}, "SELECT agent_id, max(time) FROM audit_events WHERE organization_id = $1 AND action = $2 AND time >= $3 AND outcome = $4 GROUP BY agent_id",
+		j.OrganizationID, string(audit.TokenIssued), since, string(audit.Success))
 	if err != nil {
 		return broken("looking for tokens of other clocks", err)
 	}

@@ -136,7 +136,7 @@ func massRun(t *testing.T, f *fleet) {
 
 // amongMany is how many others a selector matches beside a fleet, so that a job is still
 // writing when the next thing happens.
-const amongMany = 3_000
+const amongMany = 1_500
 
 func TestRevocationOfManyIsLinearizable(t *testing.T) {
 	s := start(t, t.TempDir(), "RATE_LIMIT=off", "SECRET_HASHER=hmac")
