@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,8 +48,8 @@ func changing(w where, o revocation.Order, status string) where {
 	for _, status := range o.Action.From() {
 		names = append(names, "'"+string(status)+"'")
 	}
-	w.terms = append(w.terms[:len(w.terms):len(w.terms)], status+" IN ("+strings.Join(names, ", ")+")")
-	w.args = w.args[:len(w.args):len(w.args)]
+	w.terms = append(slices.Clip(w.terms), status+" IN ("+strings.Join(names, ", ")+")")
+	w.args = slices.Clip(w.args)
 	if o.Action == revocation.Tokens && !o.Selector.IssuedBefore.IsZero() {
 		w.add("(a.tokens_valid_after IS NULL OR a.tokens_valid_after < $?)", o.Selector.IssuedBefore)
 	}
