@@ -26,7 +26,7 @@ func floor(path string) (height int, edge bool) {
 		return 6, false
 	case path == "internal/app/apptest" || path == "internal/pgtest" || path == "internal/redistest" || path == "internal/porttest": // for tests alone
 		return 6, false
-	case path == "internal/app" || path == "internal/config":
+	case path == "internal/app" || path == "internal/config" || path == "internal/doctor":
 		return 5, false
 	case slices.Contains([]string{"fault", "scope", "page", "secret", "printable"}, first):
 		return 0, false

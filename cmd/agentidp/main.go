@@ -57,6 +57,7 @@ To run it for real:
   agentidp admin bootstrap        one more admin agent, to call the API with
   agentidp keys rotate            the next signing key, published before it signs
   agentidp audit verify           check the record, as anybody can
+  agentidp doctor                 what is not fit for production
 
 And every day, speaking to a running server:
 
@@ -75,7 +76,7 @@ And every day, speaking to a running server:
 			c.flags[name] = root.PersistentFlags().String(flagName(name), "", s.Meaning)
 		}
 	}
-	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.audit(), c.backup(), c.health(), c.agents(), c.credentials(), c.token(), configCommand(), versionCommand())
+	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.audit(), c.backup(), c.doctor(), c.health(), c.agents(), c.credentials(), c.token(), configCommand(), versionCommand())
 	return root
 }
 
@@ -96,14 +97,17 @@ func (c *command) env(name string) string {
 	return ""
 }
 
-// config reads the settings of this call.
-func (c *command) config() (*config.Config, error) {
+// sources is where the settings of this call come from.
+func (c *command) sources() config.Sources {
 	given := map[string]string{}
 	for name, value := range c.flags {
 		given[name] = *value
 	}
-	return config.Load(config.Sources{Flags: given, Environ: c.environ, DotEnv: c.dotEnv})
+	return config.Sources{Flags: given, Environ: c.environ, DotEnv: c.dotEnv}
 }
+
+// config reads the settings of this call.
+func (c *command) config() (*config.Config, error) { return config.Load(c.sources()) }
 
 // withApp runs do on the opened database.
 func (c *command) withApp(ctx context.Context, logs io.Writer, do func(a *app.App, cfg *config.Config) error) (err error) {

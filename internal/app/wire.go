@@ -108,7 +108,7 @@ func rootOf(ctx context.Context, cfg *config.Config, s keys.Store) (*keys.Root, 
 		return nil, fmt.Errorf("reading the signing keys: %w", err)
 	}
 	if cfg.RootSecret.IsZero() && len(sealed) > 0 {
-		if _, err := os.Stat(secretPath(cfg)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(SecretPath(cfg)); errors.Is(err, fs.ErrNotExist) {
 			return nil, errWrongFolder
 		}
 	}

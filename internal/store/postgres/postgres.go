@@ -179,13 +179,8 @@ func checkSchema(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	sources := p.ListSources()
-	newest := sources[len(sources)-1].Version
-	var have int64
-	err = db.QueryRowContext(ctx, "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied").Scan(&have)
-	if code(err) == undefinedTable {
-		err = nil
-	}
+	newest := newest(p)
+	have, err := store.SchemaOf(ctx, db, noTable)
 	if err != nil {
 		return fmt.Errorf("reading the version of the schema: %w", err)
 	}
