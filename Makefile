@@ -6,7 +6,7 @@ COVERAGE_LEAST := 85
 RACE := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 LINT := go tool -modfile=tools/go.mod
 
-.PHONY: help build image sbom upgrade-test run test unit e2e fleet cover lint fmt fuzz bench bench-quick bench-audit bench-growth clean
+.PHONY: help build image image-test sbom upgrade-test run test unit e2e fleet cover lint fmt fuzz bench bench-quick bench-audit bench-growth clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -18,6 +18,9 @@ ENGINE ?= docker
 image: ## build the image with ENGINE (docker, podman), the same from the same commit
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(ENGINE) build -f deploy/Dockerfile -t agentidp \
 		--build-arg VERSION=$$(git describe --always --dirty) --build-arg REVISION=$$(git rev-parse HEAD) .
+
+image-test: ## build program and image twice, run them in containers; says what is not run, and why
+	cd test/e2e && E2E_IMAGE=1 go test -count=1 -v -timeout 30m -run 'TestTheImage|TestTheSameSource' .
 
 sbom: build ## write bin/agentidp.cdx.json, what the binary was built of (CycloneDX)
 	bin/agentidp version --sbom > bin/agentidp.cdx.json
