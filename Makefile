@@ -6,13 +6,24 @@ COVERAGE_LEAST := 85
 RACE := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 LINT := go tool -modfile=tools/go.mod
 
-.PHONY: help build run test unit e2e cover lint fmt fuzz bench bench-quick bench-growth bench-audit gitleaks soak-rotation clean
+.PHONY: help build image image-test sbom upgrade-test run test unit e2e fleet cover lint fmt fuzz bench bench-quick bench-audit bench-growth gitleaks soak-rotation clean
 
 help: ## list the targets
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 build: ## build bin/agentidp, static
 	CGO_ENABLED=0 go build -trimpath -o bin/agentidp ./cmd/agentidp
+
+ENGINE ?= docker
+image: ## build the image with ENGINE (docker, podman), the same from the same commit
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(ENGINE) build -f deploy/Dockerfile -t agentidp \
+		--build-arg VERSION=$$(git describe --always --dirty) --build-arg REVISION=$$(git rev-parse HEAD) .
+
+image-test: ## build program and image twice, run them in containers; says what is not run, and why
+	cd test/e2e && E2E_IMAGE=1 go test -count=1 -v -timeout 30m -run 'TestTheImage|TestTheSameSource' .
+
+sbom: build ## write bin/agentidp.cdx.json, what the binary was built of (CycloneDX)
+	bin/agentidp version --sbom > bin/agentidp.cdx.json
 
 run: ## run the server on embedded storage
 	go run ./cmd/agentidp serve
@@ -33,6 +44,14 @@ unit: ## the quick tests alone
 
 e2e: ## the real binary from outside
 	cd test/e2e && go test -count=1 ./...
+
+fleet: ## 100,000 agents imported with a kill half-way, exported and compared
+	cd test/e2e && E2E_FLEET=100000 go test -count=1 -run AFleetIs -v .
+
+upgrade-test: ## follow the deployment guide, with an upgrade from the commit before to this one
+	@old=$$(mktemp -d); trap "git worktree remove --force $$old/tree; rm -rf $$old" EXIT; set -e; \
+	git worktree add -q --detach $$old/tree HEAD~1; (cd $$old/tree && CGO_ENABLED=0 go build -o $$old/agentidp ./cmd/agentidp); \
+	cd test/e2e && E2E_OLD_BINARY=$$old/agentidp go test -count=1 -v -run TestTheDeploymentGuideIsTrue .
 
 cover: ## coverage of the last make test, and its gate
 	@scripts/coverage.sh $(COVERAGE_LEAST)

@@ -26,11 +26,11 @@ func floor(path string) (height int, edge bool) {
 		return 6, false
 	case path == "internal/app/apptest" || path == "internal/pgtest" || path == "internal/redistest" || path == "internal/porttest": // for tests alone
 		return 6, false
-	case path == "internal/app" || path == "internal/config":
+	case path == "internal/app" || path == "internal/config" || path == "internal/doctor":
 		return 5, false
 	case slices.Contains([]string{"fault", "scope", "page", "secret", "printable"}, first):
 		return 0, false
-	case slices.Contains([]string{"organization", "agent", "credential", "policy", "keys", "token", "audit", "idempotency", "transparency", "leak"}, first):
+	case slices.Contains([]string{"organization", "agent", "credential", "policy", "keys", "token", "audit", "idempotency", "transparency", "revocation", "leak"}, first):
 		return 1, false
 	case slices.Contains([]string{"request", "wire", "verify", "outbound", "export"}, first):
 		return 2, false

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Sees to it that the tests have the real PostgreSQL and Redis they start: installs
-# them where it may, and else says what is missing.
+# Sees to it that the tests have the real PostgreSQL, Redis and haproxy they start:
+# installs them where it may, and else says what is missing.
 set -euo pipefail
 
 missing=()
 if ! command -v initdb >/dev/null && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then missing+=(postgresql); fi
 if ! command -v redis-server >/dev/null; then missing+=(redis-server); fi
-command -v curl >/dev/null || missing+=(curl)
+for program in curl haproxy openssl; do
+  command -v "$program" >/dev/null || missing+=("$program")
+done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then

@@ -36,7 +36,7 @@ With --proof the lines carry what "agentidp audit verify" needs to check them of
 				_, err := c.download(cmd.Context(), e, cmd.OutOrStdout())
 				return err
 			}
-			n, err := c.downloadTo(cmd.Context(), e, output)
+			n, err := toFile(output, func(w io.Writer) (int64, error) { return c.download(cmd.Context(), e, w) })
 			if err != nil {
 				return err
 			}
@@ -55,13 +55,13 @@ With --proof the lines carry what "agentidp audit verify" needs to check them of
 	return cmd
 }
 
-// downloadTo puts the export into a file, whole or not at all.
-func (c *command) downloadTo(ctx context.Context, e *exported, path string) (n int64, err error) {
+// toFile puts what write writes into a file, whole or not at all, and gives its length.
+func toFile(path string, write func(io.Writer) (int64, error)) (n int64, err error) {
 	part, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".part-*") // with mode 0600
 	if err != nil {
 		return 0, fmt.Errorf("--output: %w", err)
 	}
-	n, err = c.download(ctx, e, part)
+	n, err = write(part)
 	if err == nil {
 		err = part.Sync()
 	}

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -32,8 +34,14 @@ type granted struct {
 
 // refusal is an answer that is not the one expected.
 type refusal struct {
-	status int
-	body   []byte
+	status     int
+	body       []byte
+	retryAfter time.Duration // 0 where the server named none
+}
+
+func refused(resp *http.Response, body []byte) *refusal {
+	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // a date is as good as nothing here
+	return &refusal{status: resp.StatusCode, body: body, retryAfter: time.Duration(seconds) * time.Second}
 }
 
 // Error gives the status and what the server said.
@@ -43,8 +51,14 @@ func (r *refusal) Error() string {
 
 // token is the client credentials grant (RFC 6749 §4.4).
 func (c *client) token(ctx context.Context, id, secret, scope string) (granted, error) {
+	return c.grant(ctx, id, secret, url.Values{"scope": {scope}})
+}
+
+// grant is token with whatever else is asked for.
+func (c *client) grant(ctx context.Context, id, secret string, asked url.Values) (granted, error) {
 	var g granted
-	form := url.Values{"grant_type": {"client_credentials"}, "scope": {scope}}
+	form := url.Values{"grant_type": {"client_credentials"}}
+	maps.Copy(form, asked)
 	req, err := c.form(ctx, "/oauth2/token", form)
 	if err != nil {
 		return g, err
@@ -128,7 +142,7 @@ func (c *client) send(req *http.Request, want int) ([]byte, error) {
 		return nil, err
 	}
 	if resp.StatusCode != want {
-		return nil, &refusal{status: resp.StatusCode, body: body}
+		return nil, refused(resp, body)
 	}
 	return body, nil
 }

@@ -30,18 +30,6 @@ first of these that names it wins. Secrets may stand in a file: JWT_SECRET_FILE.
 	return cmd
 }
 
-func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Long: "version prints the release, or the commit that a build without a release was made from.",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			out := &printer{w: cmd.OutOrStdout()}
-			out.line("agentidp %s", version())
-			return out.err
-		},
-	}
-}
-
 // describe adds to a refusal what a person at a terminal needs to mend it.
 func describe(err error) error {
 	f := fault.As(err)

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -56,7 +55,15 @@ To run it for real:
   agentidp serve                  the server
   agentidp admin bootstrap        one more admin agent, to call the API with
   agentidp keys rotate            the next signing key, published before it signs
-  agentidp audit verify           check the record, as anybody can`,
+  agentidp audit verify           check the record, as anybody can
+  agentidp doctor                 what is not fit for production
+
+And every day, speaking to a running server:
+
+  agentidp agents list            the registry; also create, suspend, import, …
+  agentidp credentials rotate     the credentials of an agent
+  agentidp token                  an access token
+  agentidp completion bash        let the shell complete all of this`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -68,7 +75,7 @@ To run it for real:
 			c.flags[name] = root.PersistentFlags().String(flagName(name), "", s.Meaning)
 		}
 	}
-	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.audit(), c.secrets(), c.backup(), c.health(), configCommand(), versionCommand())
+	root.AddCommand(c.serve(), c.quickstart(), c.migrate(), c.admin(), c.keys(), c.audit(), c.secrets(), c.backup(), c.doctor(), c.health(), c.agents(), c.credentials(), c.token(), configCommand(), versionCommand())
 	return root
 }
 
@@ -89,14 +96,17 @@ func (c *command) env(name string) string {
 	return ""
 }
 
-// config reads the settings of this call.
-func (c *command) config() (*config.Config, error) {
+// sources is where the settings of this call come from.
+func (c *command) sources() config.Sources {
 	given := map[string]string{}
 	for name, value := range c.flags {
 		given[name] = *value
 	}
-	return config.Load(config.Sources{Flags: given, Environ: c.environ, DotEnv: c.dotEnv})
+	return config.Sources{Flags: given, Environ: c.environ, DotEnv: c.dotEnv}
 }
+
+// config reads the settings of this call.
+func (c *command) config() (*config.Config, error) { return config.Load(c.sources()) }
 
 // withApp runs do on the opened database.
 func (c *command) withApp(ctx context.Context, logs io.Writer, do func(a *app.App, cfg *config.Config) error) (err error) {
@@ -115,21 +125,4 @@ func (c *command) withApp(ctx context.Context, logs io.Writer, do func(a *app.Ap
 		}
 	}()
 	return do(a, cfg)
-}
-
-// version is the module's version, or the commit it was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return "dev-" + s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return "dev"
 }

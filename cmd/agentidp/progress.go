@@ -49,14 +49,17 @@ func (b *bar) update() func(verify.Summary) {
 	if b.w == nil {
 		return nil
 	}
-	return func(sum verify.Summary) {
-		now := b.now()
-		if now.Sub(b.drawn) < redraw {
-			return
-		}
-		b.drawn, b.showed = now, true
-		_, _ = io.WriteString(b.w, "\r"+b.text(sum, now.Sub(b.began))+"\x1b[K") // a bar that cannot be drawn stops nothing
+	return func(sum verify.Summary) { b.draw(func(took time.Duration) string { return b.text(sum, took) }) }
+}
+
+// draw shows a text on the terminal's line, where somebody is looking and not too often.
+func (b *bar) draw(text func(took time.Duration) string) {
+	now := b.now()
+	if b.w == nil || now.Sub(b.drawn) < redraw {
+		return
 	}
+	b.drawn, b.showed = now, true
+	_, _ = io.WriteString(b.w, "\r"+text(now.Sub(b.began))+"\x1b[K") // a bar that cannot be drawn stops nothing
 }
 
 func (b *bar) text(sum verify.Summary, took time.Duration) string {
@@ -68,9 +71,14 @@ func (b *bar) text(sum verify.Summary, took time.Duration) string {
 	if b.bytes {
 		done = sum.Bytes
 	}
+	return b.gauge("verifying", done, took, fmt.Sprintf("%d events  %.0f/s", sum.Events, rate))
+}
+
+// gauge shows how much is done of the total, and how long the rest will take.
+func (b *bar) gauge(doing string, done int64, took time.Duration, more string) string {
 	part := min(1, float64(done)/float64(b.total))
 	full := int(part * barWidth)
-	text := fmt.Sprintf("verifying [%s%s] %3.0f%%  %d events  %.0f/s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full), part*100, sum.Events, rate)
+	text := fmt.Sprintf("%s [%s%s] %3.0f%%  %s", doing, strings.Repeat("#", full), strings.Repeat(".", barWidth-full), part*100, more)
 	if part > 0 {
 		left := time.Duration(float64(took) * (1 - part) / part)
 		text += fmt.Sprintf("  %s left", left.Round(time.Second))

@@ -50,34 +50,41 @@ func remote(address string, allowHTTP bool) (*client, error) {
 
 // bearer gets a token as the client that the environment names.
 func (c *command) bearer(ctx context.Context, server *client, scopes string) (secret.Value, error) {
+	g, err := c.grant(ctx, server, url.Values{"scope": {scopes}})
+	return secret.New(g.AccessToken), err
+}
+
+// grant is the client credentials grant of the client that the environment names. The
+// scope, where one is asked for, must be granted whole.
+func (c *command) grant(ctx context.Context, server *client, asked url.Values) (granted, error) {
 	id, value, file := c.env("AGENTIDP_CLIENT_ID"), secret.New(c.env("AGENTIDP_CLIENT_SECRET")), c.env("AGENTIDP_CLIENT_SECRET_FILE")
 	switch {
 	case id == "":
-		return secret.Value{}, errors.New("AGENTIDP_CLIENT_ID: say in the environment which client asks")
+		return granted{}, errors.New("AGENTIDP_CLIENT_ID: say in the environment which client asks")
 	case value.IsZero() == (file == ""):
-		return secret.Value{}, errors.New("AGENTIDP_CLIENT_SECRET: give it in the environment, or the name of a file in AGENTIDP_CLIENT_SECRET_FILE, one of both")
+		return granted{}, errors.New("AGENTIDP_CLIENT_SECRET: give it in the environment, or the name of a file in AGENTIDP_CLIENT_SECRET_FILE, one of both")
 	case file != "":
 		text, err := readSmall(file, maxSecretFile)
 		if err != nil {
-			return secret.Value{}, fmt.Errorf("AGENTIDP_CLIENT_SECRET_FILE: %w", err)
+			return granted{}, fmt.Errorf("AGENTIDP_CLIENT_SECRET_FILE: %w", err)
 		}
 		value = secret.New(strings.TrimRight(text, "\r\n"))
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	granted, err := server.token(ctx, id, value.Reveal(), scopes)
+	g, err := server.grant(ctx, id, value.Reveal(), asked)
 	if err != nil {
-		return secret.Value{}, fmt.Errorf("getting a token: %w", err)
+		return granted{}, fmt.Errorf("getting a token: %w", err)
 	}
-	if granted.AccessToken == "" {
-		return secret.Value{}, errors.New("getting a token: the answer has none")
+	if g.AccessToken == "" {
+		return granted{}, errors.New("getting a token: the answer has none")
 	}
-	for wanted := range strings.FieldsSeq(scopes) {
-		if granted.Scope != "" && !slices.Contains(strings.Fields(granted.Scope), wanted) {
-			return secret.Value{}, fmt.Errorf("the client may not %s", wanted)
+	for wanted := range strings.FieldsSeq(asked.Get("scope")) {
+		if g.Scope != "" && !slices.Contains(strings.Fields(g.Scope), wanted) {
+			return granted{}, fmt.Errorf("the client may not %s", wanted)
 		}
 	}
-	return secret.New(granted.AccessToken), nil
+	return g, nil
 }
 
 // readSmall reads a file that must not be long.
@@ -97,14 +104,18 @@ func readSmall(path string, most int64) (string, error) {
 // stream asks for an answer of any length. Reading it fails where it is cut off, and
 // where the server says nothing for long.
 func (c *client) stream(ctx context.Context, path string, query url.Values, bearer secret.Value) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path+"?"+query.Encode(), nil)
 	if err != nil {
-		cancel(err)
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+bearer.Reveal())
-	resp, err := c.http.Do(req) //nolint:bodyclose // what is returned closes it
+	return c.follow(req)
+}
+
+// follow sends a request whose answer may be of any length.
+func (c *client) follow(req *http.Request) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	resp, err := c.http.Do(req.WithContext(ctx)) //nolint:bodyclose // what is returned closes it
 	if err != nil {
 		cancel(err)
 		return nil, err
@@ -113,7 +124,7 @@ func (c *client) stream(ctx context.Context, path string, query url.Values, bear
 	switch {
 	case resp.StatusCode != http.StatusOK:
 		body, _ := io.ReadAll(io.LimitReader(s, maxAnswer)) // the status says it, whatever comes of the rest
-		err = &refusal{status: resp.StatusCode, body: body}
+		err = refused(resp, body)
 	case resp.ProtoMajor == 1 && resp.ContentLength < 0 && !resp.Uncompressed && !slices.Contains(resp.TransferEncoding, "chunked"):
 		err = errNoEnd
 	}

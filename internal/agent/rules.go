@@ -95,7 +95,7 @@ func (s *Service) ValidateReason(reason string) error {
 }
 
 func (r *rules) kind(s string) {
-	r.require(IsType(s), "agentType", "pattern", "must be 1 to 64 lower-case letters, digits, hyphens and underscores, beginning with a letter")
+	r.require(ValidType(s), "agentType", "pattern", "must be 1 to 64 lower-case letters, digits, hyphens and underscores, beginning with a letter")
 }
 
 func (r *rules) version(s string) {
@@ -108,7 +108,12 @@ func (r *rules) owner(s string) {
 }
 
 func (r *rules) environment(s string) {
-	r.require(slices.Contains([]string{"development", "staging", "production"}, s), "deploymentEnv", "enum", "must be development, staging or production")
+	r.require(ValidEnvironment(s), "deploymentEnv", "enum", "must be development, staging or production")
+}
+
+// ValidEnvironment reports whether s is development, staging or production.
+func ValidEnvironment(s string) bool {
+	return slices.Contains([]string{"development", "staging", "production"}, s)
 }
 
 // lifetime checks an agent's own token lifetime; zero is none.
@@ -196,8 +201,9 @@ func lowerEmail(s string) string {
 	}, s)
 }
 
-// IsType reports whether a text can be a type of agents.
-func IsType(s string) bool {
+// ValidType reports whether s is a kind of agent: 1 to 64 lower-case letters, digits,
+// hyphens and underscores, beginning with a letter.
+func ValidType(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		switch {

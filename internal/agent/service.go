@@ -25,6 +25,13 @@ type Store interface {
 	// transaction. AGENT_ALREADY_EXISTS where the email is taken in the
 	// organization, CONFLICT where the organization has its maximum of agents.
 	CreateAgent(ctx context.Context, a Agent, c credential.Credential, events ...audit.Event) error
+	// CreateAgents stores agents of one organization, no two of one email, in one
+	// transaction, and gives what is wrong with each, in order: nil where it is stored,
+	// else what CreateAgent would say. On an error none is known to be stored.
+	CreateAgents(ctx context.Context, organization uuid.UUID, all []New) ([]error, error)
+	// AgentsByEmail gives the organization's agents that have one of the emails, in any order;
+	// one whose email is named twice may be given twice.
+	AgentsByEmail(ctx context.Context, organization uuid.UUID, emails []string) ([]Agent, error)
 	// Agent gives one agent of the organization, or AGENT_NOT_FOUND.
 	Agent(ctx context.Context, organization, id uuid.UUID) (Agent, error)
 	// UpdateAgent reads an agent, lets change alter it, and writes it and the
@@ -90,15 +97,11 @@ func (s *Service) micros() time.Time { return s.now().UTC().Truncate(time.Micros
 // Create registers an agent and makes its first credential. It fails with
 // VALIDATION_ERROR, INSUFFICIENT_SCOPE, AGENT_ALREADY_EXISTS or CONFLICT.
 func (s *Service) Create(ctx context.Context, by policy.Caller, org uuid.UUID, d Draft) (Agent, credential.Issued, error) {
-	now := s.micros()
 	a := d.agent()
-	a.ID, a.OrganizationID, a.Status = uuid.New(), org, Active
-	a.CreatedAt, a.UpdatedAt, a.Revision = now, now, 1
 	if err := s.validate(org, &a); err != nil {
 		return Agent{}, credential.Issued{}, err
 	}
-	a.Capabilities = scope.New(a.Capabilities...)
-	if err := by.MayGrant(a.Capabilities); err != nil {
+	if err := by.MayGrant(a.begin(org, Active, s.micros())); err != nil {
 		return Agent{}, credential.Issued{}, err
 	}
 	// Hashing is dear: what can be known before is asked before. The store asks again.
@@ -113,10 +116,7 @@ func (s *Service) Create(ctx context.Context, by policy.Caller, org uuid.UUID, d
 	if err != nil {
 		return Agent{}, credential.Issued{}, err
 	}
-	event := by.Event(now, org, audit.AgentCreated, a.Target()).About(a.ID).With(audit.Details{}.
-		String("email", a.Email).String("agentType", a.Type).String("version", a.Version).
-		Strings("capabilities", a.Capabilities).String("owner", a.Owner).String("deploymentEnv", a.DeploymentEnv))
-	if err := s.store.CreateAgent(ctx, a, issued.Credential, event, issued.Created(by.Origin)); err != nil {
+	if err := s.store.CreateAgent(ctx, a, issued.Credential, a.created(by), issued.Created(by.Origin)); err != nil {
 		return Agent{}, credential.Issued{}, err
 	}
 	return a, issued, nil
@@ -232,7 +232,31 @@ func (d Draft) agent() Agent {
 	return a
 }
 
+// begin makes a valid draft an agent that is as yet unknown, and gives its capabilities.
+func (a *Agent) begin(org uuid.UUID, status Status, now time.Time) scope.Set {
+	if status == "" {
+		status = Active
+	}
+	a.ID, a.OrganizationID, a.Status = uuid.New(), org, status
+	a.CreatedAt, a.UpdatedAt, a.Revision = now, now, 1
+	a.Capabilities = scope.New(a.Capabilities...)
+	return a.Capabilities
+}
+
+// created gives the event of the agent's making.
+func (a Agent) created(by policy.Caller) audit.Event {
+	d := audit.Details{}.
+		String("email", a.Email).String("agentType", a.Type).String("version", a.Version).
+		Strings("capabilities", a.Capabilities).String("owner", a.Owner).String("deploymentEnv", a.DeploymentEnv)
+	if a.Status != Active {
+		d = d.String("status", string(a.Status))
+	}
+	return by.Event(a.CreatedAt, a.OrganizationID, audit.AgentCreated, a.Target()).About(a.ID).With(d)
+}
+
 // Exists is the refusal of an email that is taken (AGENT_ALREADY_EXISTS).
-func Exists(email string) error {
+func Exists(email string) error { return exists(email) }
+
+func exists(email string) *fault.Error {
 	return fault.New(fault.Conflict, fault.CodeAgentExists, "an agent with the email "+email+" exists already")
 }

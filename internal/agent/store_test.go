@@ -28,6 +28,10 @@ type memory struct {
 	credentials []credential.Credential
 	events      []audit.Event
 	filter      agent.Filter
+
+	full      int          // how many agents there may be, 0 for any number
+	meanwhile *agent.Agent // what somebody else stores between reading and writing
+	broken    error
 }
 
 func (m *memory) CreateAgent(_ context.Context, a agent.Agent, c credential.Credential, events ...audit.Event) error {
@@ -40,6 +44,35 @@ func (m *memory) CreateAgent(_ context.Context, a agent.Agent, c credential.Cred
 	m.credentials = append(m.credentials, c)
 	m.events = append(m.events, events...)
 	return nil
+}
+
+func (m *memory) CreateAgents(ctx context.Context, _ uuid.UUID, all []agent.New) ([]error, error) {
+	errs := make([]error, len(all))
+	for i, one := range all {
+		var c credential.Credential
+		if one.Credential != nil {
+			c = *one.Credential
+		}
+		if m.full > 0 && len(m.agents) >= m.full {
+			errs[i] = fault.New(fault.Conflict, fault.CodeConflict, "no room")
+			continue
+		}
+		if m.meanwhile != nil { // somebody else is faster
+			m.agents, m.meanwhile = append(m.agents, *m.meanwhile), nil
+		}
+		errs[i] = m.CreateAgent(ctx, one.Agent, c, one.Events...)
+	}
+	return errs, m.broken
+}
+
+func (m *memory) AgentsByEmail(_ context.Context, org uuid.UUID, emails []string) ([]agent.Agent, error) {
+	var found []agent.Agent
+	for _, a := range m.agents {
+		if a.OrganizationID == org && slices.Contains(emails, a.Email) {
+			found = append(found, a)
+		}
+	}
+	return found, m.broken
 }
 
 func (m *memory) find(org, id uuid.UUID) (*agent.Agent, error) {

@@ -84,18 +84,7 @@ func (h *Handler) createAgent(ctx context.Context, c call) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := agent.Draft{
-		Email: o.required("email"), Type: o.required("agentType"), Version: o.required("version"),
-		Owner: o.required("owner"), DeploymentEnv: o.required("deploymentEnv"), Metadata: o.metadata(),
-	}
-	if capabilities := o.texts("capabilities"); capabilities != nil {
-		d.Capabilities = *capabilities
-	} else if _, there := o.members["capabilities"]; !there {
-		o.wrong("capabilities", "required", "is required")
-	}
-	if ttl := o.ttl(); ttl != nil {
-		d.TokenTTL = *ttl
-	}
+	d := o.draft()
 	o.readOnly("id", "status", "createdAt", "updatedAt", "lastAuthAt")
 	key := c.idempotencyKey()
 	if err := c.accept(ctx, func() error { return h.cfg.Agents.Validate(c.named, d) }); err != nil {
@@ -115,6 +104,23 @@ func (h *Handler) createAgent(ctx context.Context, c call) (reply, error) {
 		first, err := h.cfg.Credentials.Get(ctx, c.tenant, made[0], made[1])
 		return answerCreated(a, viewMade(first)), err
 	})
+}
+
+// draft reads what is said of an agent that is to be made.
+func (o *object) draft() agent.Draft {
+	d := agent.Draft{
+		Email: o.required("email"), Type: o.required("agentType"), Version: o.required("version"),
+		Owner: o.required("owner"), DeploymentEnv: o.required("deploymentEnv"), Metadata: o.metadata(),
+	}
+	if capabilities := o.texts("capabilities"); capabilities != nil {
+		d.Capabilities = *capabilities
+	} else if _, there := o.members["capabilities"]; !there {
+		o.wrong("capabilities", "required", "is required")
+	}
+	if ttl := o.ttl(); ttl != nil {
+		d.TokenTTL = *ttl
+	}
+	return d
 }
 
 func answerCreated(a agent.Agent, first issuedView) reply {
@@ -156,12 +162,8 @@ func (o *object) ttl() *time.Duration {
 }
 
 func (h *Handler) listAgents(ctx context.Context, c call) (reply, error) {
-	f := agent.Filter{
-		Status: oneOf(c.query, "status", agent.Active, agent.Suspended, agent.Revoked, agent.Archived),
-		Type:   c.query.text("agentType"), Owner: c.query.text("owner"),
-		DeploymentEnv: oneOf(c.query, "deploymentEnv", "development", "staging", "production"),
-		Capability:    c.query.text("capability"), Email: c.query.text("email"),
-	}
+	f := c.query.agents(agent.Active, agent.Suspended, agent.Revoked, agent.Archived)
+	f.Email = c.query.text("email")
 	q := c.query.page()
 	if err := c.accept(ctx, nil); err != nil {
 		return nil, err
@@ -171,6 +173,14 @@ func (h *Handler) listAgents(ctx context.Context, c call) (reply, error) {
 		return nil, err
 	}
 	return answer(http.StatusOK, viewList(p.Items, p.Next, viewAgent)), nil
+}
+
+// agents reads which agents are meant, of one of the statuses.
+func (q *query) agents(statuses ...agent.Status) agent.Filter {
+	return agent.Filter{
+		Status: oneOf(q, "status", statuses...), Type: q.text("agentType"), Owner: q.text("owner"),
+		DeploymentEnv: oneOf(q, "deploymentEnv", "development", "staging", "production"), Capability: q.text("capability"),
+	}
 }
 
 func (h *Handler) getAgent(ctx context.Context, c call) (reply, error) {

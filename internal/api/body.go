@@ -26,10 +26,12 @@ const (
 // mergePatch is the media type of a JSON merge patch (RFC 7396).
 const mergePatch = "application/merge-patch+json"
 
-// object is a JSON object from a request body.
+// object is a JSON object from a request body, or one within it.
 type object struct {
 	*findings
-	raw     []byte
+	raw []byte
+	// prefix stands before the names of its fields, where it is within another.
+	prefix  string
 	members map[string]json.RawMessage
 	known   []string
 }
@@ -50,16 +52,6 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// wantMedia refuses a body that is neither JSON nor of the other media types.
-func wantMedia(r *http.Request, mediaTypes ...string) error {
-	mediaTypes = append(mediaTypes, "application/json")
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || !slices.Contains(mediaTypes, mediaType) {
-		return fault.New(fault.UnsupportedMedia, fault.CodeUnsupportedMedia, "Content-Type must be "+strings.Join(mediaTypes, " or "))
-	}
-	return nil
-}
-
 // readObject reads a body that must be one JSON object. With optional, an empty
 // body is an empty object.
 func readObject(w http.ResponseWriter, r *http.Request, optional bool, mediaTypes ...string) (*object, error) {
@@ -70,60 +62,75 @@ func readObject(w http.ResponseWriter, r *http.Request, optional bool, mediaType
 	if optional && len(body) == 0 {
 		return &object{}, nil
 	}
-	if err := wantMedia(r, mediaTypes...); err != nil {
+	if err := wantMedia(r, append(mediaTypes, "application/json")...); err != nil {
 		return nil, err
 	}
-	if err := scanJSON(body); err != nil {
+	return parseObject("body", body)
+}
+
+// wantMedia fails with UNSUPPORTED_MEDIA_TYPE where the body is of another type.
+func wantMedia(r *http.Request, mediaTypes ...string) error {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || !slices.Contains(mediaTypes, mediaType) {
+		return fault.New(fault.UnsupportedMedia, fault.CodeUnsupportedMedia, "Content-Type must be "+strings.Join(mediaTypes, " or "))
+	}
+	return nil
+}
+
+// parseObject reads a text that must be one JSON object; what names the text.
+func parseObject(what string, text []byte) (*object, error) {
+	if err := scanJSON(what, text); err != nil {
 		return nil, err
 	}
-	o := &object{raw: body}
-	if err := json.Unmarshal(body, &o.members); err != nil || o.members == nil {
-		return nil, fault.InvalidField("body", "type", "the body must be a JSON object")
+	o := &object{raw: text}
+	if err := json.Unmarshal(text, &o.members); err != nil || o.members == nil {
+		return nil, fault.InvalidField(what, "type", "the "+what+" must be a JSON object")
 	}
 	return o, nil
 }
 
 // scanJSON refuses what parsers disagree on or stumble over: repeated names, more
 // than one value, deep nesting, NUL characters, text that is not UTF-8.
-func scanJSON(body []byte) error {
-	d := jsontext.NewDecoder(bytes.NewReader(body))
+func scanJSON(what string, text []byte) error {
+	d := jsontext.NewDecoder(bytes.NewReader(text))
 	for values := 0; ; {
 		token, err := d.ReadToken()
 		if errors.Is(err, io.EOF) && values == 1 {
 			return nil
 		}
 		if err != nil {
-			return jsonError(d, err)
+			return jsonError(what, d, err)
 		}
 		if d.StackDepth() > maxDepth {
-			return fault.InvalidField("body", "depth", "the body must be nested at most 16 levels deep")
+			return fault.InvalidField(what, "depth", "the "+what+" must be nested at most 16 levels deep")
 		}
 		if token.Kind() == '"' && strings.ContainsRune(token.String(), 0) {
-			return fault.InvalidField(fieldOf(d, d.StackPointer()), "format", "text must not hold NUL characters")
+			return fault.InvalidField(fieldOf(what, d, d.StackPointer()), "format", "text must not hold NUL characters")
 		}
 		if d.StackDepth() == 0 {
 			if values++; values > 1 {
-				return fault.InvalidField("body", "json", "the body must hold one JSON value and nothing after it")
+				return fault.InvalidField(what, "json", "the "+what+" must hold one JSON value and nothing after it")
 			}
 		}
 	}
 }
 
-func jsonError(d *jsontext.Decoder, err error) error {
+func jsonError(what string, d *jsontext.Decoder, err error) error {
 	syntactic, ok := errors.AsType[*jsontext.SyntacticError](err)
 	if ok && errors.Is(err, jsontext.ErrDuplicateName) {
-		name := fieldOf(d, syntactic.JSONPointer)
-		return fault.InvalidField(name, "duplicate", name+" stands in the body more than once")
+		name := fieldOf(what, d, syntactic.JSONPointer)
+		return fault.InvalidField(name, "duplicate", name+" stands in the "+what+" more than once")
 	}
 	if ok {
-		return fault.InvalidField("body", "json", "the body is not valid JSON at byte "+strconv.FormatInt(syntactic.ByteOffset, 10))
+		return fault.InvalidField(what, "json", "the "+what+" is not valid JSON at byte "+strconv.FormatInt(syntactic.ByteOffset, 10))
 	}
-	return fault.InvalidField("body", "json", "the body is not valid JSON")
+	return fault.InvalidField(what, "json", "the "+what+" is not valid JSON")
 }
 
 // fieldOf names the field a JSON pointer leads to as every other error does:
-// members after a dot, indexes in brackets. d has read as far as the pointer.
-func fieldOf(d *jsontext.Decoder, p jsontext.Pointer) string {
+// members after a dot, indexes in brackets, and the text itself where it leads to no
+// field. d has read as far as the pointer.
+func fieldOf(what string, d *jsontext.Decoder, p jsontext.Pointer) string {
 	var name strings.Builder
 	level := 0
 	for token := range p.Tokens() {
@@ -142,7 +149,7 @@ func fieldOf(d *jsontext.Decoder, p jsontext.Pointer) string {
 		}
 	}
 	if name.Len() == 0 {
-		return "body"
+		return what
 	}
 	return name.String()
 }

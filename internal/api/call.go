@@ -27,6 +27,20 @@ func (f *findings) wrong(field, rule, message string) {
 	f.fields = append(f.fields, fault.Field{Field: field, Rule: rule, Message: field + " " + message})
 }
 
+// add adds the fields that the domain finds wrong and that have not been named yet.
+func (f *findings) add(err error) {
+	refused := fault.As(err)
+	if refused == nil {
+		return
+	}
+	named := slices.Clone(f.fields)
+	for _, field := range refused.Fields {
+		if !slices.ContainsFunc(named, func(have fault.Field) bool { return have.Field == field.Field }) {
+			f.fields = append(f.fields, field)
+		}
+	}
+}
+
 // call is a request whose caller is known.
 type call struct {
 	*findings
@@ -80,20 +94,6 @@ func (c *call) accept(ctx context.Context, domain func() error) error {
 		return err
 	}
 	return c.reach(ctx)
-}
-
-// add adds the fields that the domain finds wrong and that have not been named yet.
-func (c *call) add(err error) {
-	f := fault.As(err)
-	if f == nil {
-		return
-	}
-	named := slices.Clone(c.fields)
-	for _, field := range f.Fields {
-		if !slices.ContainsFunc(named, func(have fault.Field) bool { return have.Field == field.Field }) {
-			c.fields = append(c.fields, field)
-		}
-	}
 }
 
 // refusal names all that has been found wrong so far, parameters and fields that

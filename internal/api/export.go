@@ -3,9 +3,7 @@ package api
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/mod/sumdb/tlog"
@@ -13,9 +11,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/export"
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
-	"git.sentryagent.ai/sentryagent-idp/internal/request"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
-	"git.sentryagent.ai/sentryagent-idp/internal/wire"
 )
 
 // exportQuery is what is asked of an export.
@@ -31,7 +27,7 @@ func (h *Handler) exportEvents(ctx context.Context, c call) (reply, error) {
 		return nil, err
 	}
 	if c.r.Method == http.MethodHead { // how long it would be nobody knows
-		return func(w http.ResponseWriter, _ *http.Request) { announce(w, q.format) }, nil
+		return func(w http.ResponseWriter, _ *http.Request) { announce(w, q.format.MediaType) }, nil
 	}
 	event := c.by.Event(h.cfg.Now(), c.tenant, audit.Exported, audit.Target{Type: audit.TypeOrganization, ID: c.tenant.String()}).About(c.by.AgentID).
 		With(audit.Details{}.String("format", q.format.Name).Bool("proof", q.proof).Bool("all", q.wanted.Organization == uuid.Nil))
@@ -80,24 +76,8 @@ func (h *Handler) readExport(ctx context.Context, c *call) (exportQuery, error) 
 // stream writes the export. One that fails half-way is broken off, so that nobody takes
 // it for a whole one.
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request, q exportQuery) {
-	ctx := r.Context()
-	s := &exportWriter{w: w, control: http.NewResponseController(w), format: q.format}
-	// The request is read; its time-out would end an export that takes longer.
-	err := s.control.SetReadDeadline(time.Time{})
-	if err == nil {
-		err = h.writeExport(ctx, s, q)
-	}
-	if err == nil {
-		err = s.flush()
-	}
-	switch {
-	case err == nil:
-	case !s.started:
-		wire.Error(w, r, err)
-	default:
-		request.Note(ctx, slog.String("broken off", err.Error()))
-		panic(http.ErrAbortHandler)
-	}
+	s := &exportWriter{streamWriter: newStreamWriter(w, q.format.MediaType), format: q.format}
+	s.serve(r, func(ctx context.Context) error { return h.writeExport(ctx, s, q) })
 }
 
 func (h *Handler) writeExport(ctx context.Context, s *exportWriter, q exportQuery) error {
@@ -128,47 +108,11 @@ func (h *Handler) writeExport(ctx context.Context, s *exportWriter, q exportQuer
 	return nil
 }
 
-func announce(w http.ResponseWriter, f export.Format) {
-	w.Header().Set("Content-Type", f.MediaType)
-	w.Header().Set("Cache-Control", "no-store")
-}
-
 // exportWriter writes an export as it comes; it is also shown one with proofs
 // (transparency.Visitor).
 type exportWriter struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	format  export.Format
-	buffer  []byte
-	started bool
-}
-
-// How much is written at a time, and how long a reader may take for it.
-const (
-	exportBuffer  = 64 << 10
-	exportTimeout = 30 * time.Second
-)
-
-func (s *exportWriter) full() error {
-	if len(s.buffer) < exportBuffer {
-		return nil
-	}
-	return s.flush()
-}
-
-func (s *exportWriter) flush() error {
-	if !s.started {
-		s.started = true
-		announce(s.w, s.format)
-	}
-	if err := s.control.SetWriteDeadline(time.Now().Add(exportTimeout)); err != nil {
-		return err
-	}
-	if _, err := s.w.Write(s.buffer); err != nil {
-		return err
-	}
-	s.buffer = s.buffer[:0]
-	return s.control.Flush()
+	*streamWriter
+	format export.Format
 }
 
 // Event writes an event. What is not an event any more is shown as a leaf that is

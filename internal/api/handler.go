@@ -19,6 +19,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
 	"git.sentryagent.ai/sentryagent-idp/internal/request"
+	"git.sentryagent.ai/sentryagent-idp/internal/revocation"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
 	"git.sentryagent.ai/sentryagent-idp/internal/transparency"
@@ -35,6 +36,7 @@ type Config struct {
 	Leaks         *leak.Responder
 	// ReporterKeys are those that reports of leaks are signed with.
 	ReporterKeys leak.Keys
+	Revocations  *revocation.Service
 	Log          *audit.Log
 	Denials      *audit.Folder
 	Transparency *transparency.Log
@@ -52,10 +54,13 @@ type Verifier interface {
 }
 
 // Handler serves the management API.
-type Handler struct{ cfg Config }
+type Handler struct {
+	cfg     Config
+	imports *places
+}
 
 // New makes the handler.
-func New(cfg Config) *Handler { return &Handler{cfg: cfg} }
+func New(cfg Config) *Handler { return &Handler{cfg: cfg, imports: newPlaces()} }
 
 // Route is one operation.
 type Route struct {
@@ -85,12 +90,16 @@ func (h *Handler) Routes() []Route {
 		credentials       = agentPath + "/credentials"
 		credentialPath    = credentials + "/{credentialId}"
 		policies          = "/rotation-policies"
+		revocations       = "/revocations"
+		revocationPath    = "/revocations/{revocationId}"
 		organizations     = "/organizations"
 		organizationPath  = "/organizations/{organizationId}"
 	)
 	routes := []Route{
 		{Method: http.MethodPost, Path: agents, scope: scope.AgentsWrite, run: h.createAgent},
 		{Method: http.MethodGet, Path: agents, scope: scope.AgentsRead, run: h.listAgents},
+		{Method: http.MethodPost, Path: agents + "/import", scope: scope.AgentsWrite, run: h.importAgents},
+		{Method: http.MethodGet, Path: agents + "/export", scope: scope.AgentsRead, run: h.exportAgents},
 		{Method: http.MethodGet, Path: agentPath, scope: scope.AgentsRead, run: h.getAgent},
 		{Method: http.MethodPatch, Path: agentPath, scope: scope.AgentsWrite, run: h.patchAgent},
 		{Method: http.MethodDelete, Path: agentPath, scope: scope.AgentsWrite, run: h.archiveAgent},
@@ -110,6 +119,10 @@ func (h *Handler) Routes() []Route {
 		{Method: http.MethodDelete, Path: policies + "/{agentType}", scope: scope.CredentialsWrite, run: h.removePolicy},
 		{Method: http.MethodPost, Path: "/secrets/leaked", run: h.reportLeaks, global: true},
 		{Method: http.MethodPost, Path: "/secrets/lookup", scope: scope.AgentsRead, run: h.lookUpSecrets},
+		{Method: http.MethodPost, Path: revocations, scope: scope.AgentsWrite, run: h.startRevocation},
+		{Method: http.MethodGet, Path: revocations, scope: scope.AgentsRead, run: h.listRevocations},
+		{Method: http.MethodGet, Path: revocationPath, scope: scope.AgentsRead, run: h.getRevocation},
+		{Method: http.MethodPost, Path: revocationPath + "/undo", scope: scope.AgentsWrite, run: h.undoRevocation},
 		{Method: http.MethodGet, Path: "/audit/events", scope: scope.AuditRead, run: h.listEvents},
 		{Method: http.MethodGet, Path: "/audit/events/{eventId}", scope: scope.AuditRead, run: h.getEvent},
 		{Method: http.MethodGet, Path: "/audit/events/{eventId}/proof", scope: scope.AuditRead, run: h.proveEvent},
@@ -206,6 +219,14 @@ func (h *Handler) run(ctx context.Context, w http.ResponseWriter, r *http.Reques
 // refused records a refusal and answers with it. One that cannot be recorded is
 // answered as the failure that it is.
 func (h *Handler) refused(w http.ResponseWriter, r *http.Request, by policy.Caller, err error) {
+	if failed := h.deny(r.Context(), r, by, err); failed != nil {
+		err = failed
+	}
+	wire.Error(w, r, err)
+}
+
+// deny records an error that is a refusal.
+func (h *Handler) deny(ctx context.Context, r *http.Request, by policy.Caller, err error) error {
 	reason, tenant, origin := "", by.OrganizationID, by.Origin
 	details := audit.Details{}.String("method", r.Method)
 	switch f := fault.As(err); {
@@ -216,16 +237,14 @@ func (h *Handler) refused(w http.ResponseWriter, r *http.Request, by policy.Call
 		reason = "insufficient_scope"
 		details = details.String("scope", f.Scope)
 	case f != nil && f.Kind == fault.Unauthenticated:
-		reason, tenant, origin = "unauthenticated", organization.DefaultID(), request.Origin(r.Context())
+		reason, tenant, origin = "unauthenticated", organization.DefaultID(), request.Origin(ctx)
 	}
-	if reason != "" {
-		event := origin.Event(h.cfg.Now(), tenant, audit.AuthorizationDenied, audit.Target{Type: audit.TypeRequest, ID: bounded(r.URL.Path)}).
-			About(by.AgentID).Deny(reason).With(details)
-		if failed := h.cfg.Denials.Deny(r.Context(), event); failed != nil {
-			err = failed
-		}
+	if reason == "" {
+		return nil
 	}
-	wire.Error(w, r, err)
+	event := origin.Event(h.cfg.Now(), tenant, audit.AuthorizationDenied, audit.Target{Type: audit.TypeRequest, ID: bounded(r.URL.Path)}).
+		About(by.AgentID).Deny(reason).With(details)
+	return h.cfg.Denials.Deny(ctx, event)
 }
 
 // bounded keeps what an event holds of a path small.

@@ -45,7 +45,7 @@ type verdictView struct {
 func (h *Handler) reportLeaks(ctx context.Context, c call) (reply, error) {
 	body, err := readBody(c.w, c.r)
 	if err == nil {
-		err = wantMedia(c.r)
+		err = wantMedia(c.r, "application/json")
 	}
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (h *Handler) reportLeaks(ctx context.Context, c call) (reply, error) {
 // readReports reads the list of a report. Members that it does not know are left alone:
 // a reporter adds some when it likes.
 func readReports(c *call, body []byte) ([]leak.Report, error) {
-	if err := scanJSON(body); err != nil {
+	if err := scanJSON("body", body); err != nil {
 		return nil, err
 	}
 	var views []*foundView

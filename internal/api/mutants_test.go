@@ -59,6 +59,10 @@ func TestEveryRuleOfTheContractIsKept(t *testing.T) {
 
 func (w *world) mustRefuse(o operation, rule string, got apptest.Answer) {
 	w.t.Helper()
+	if o.lines && got.Status == http.StatusOK {
+		w.mustFail(o, rule, got)
+		return
+	}
 	if got.Status != http.StatusBadRequest {
 		w.t.Errorf("%s %s, %s: %d %.300s, want 400", o.method, o.path, rule, got.Status, got.Body)
 		return
@@ -74,6 +78,24 @@ func (w *world) mustRefuse(o operation, rule string, got apptest.Answer) {
 	}
 	if err := json.Unmarshal(got.Body, &body); err != nil || body.Code != "VALIDATION_ERROR" || len(body.Details.Fields) == 0 || body.Details.Fields[0].Field == "" {
 		w.t.Errorf("%s %s, %s: the answer names no field: %s", o.method, o.path, rule, got.Body)
+	}
+}
+
+// mustFail is mustRefuse for a line of many.
+func (w *world) mustFail(o operation, rule string, got apptest.Answer) {
+	w.t.Helper()
+	var line struct {
+		Result string
+		Error  struct {
+			Code    string
+			Details struct {
+				Fields []struct{ Field, Rule, Message string }
+			}
+		}
+	}
+	if err := json.Unmarshal(got.Body, &line); err != nil || line.Result != "failed" || line.Error.Code != "VALIDATION_ERROR" ||
+		len(line.Error.Details.Fields) == 0 || line.Error.Details.Fields[0].Field == "" {
+		w.t.Errorf("%s %s, %s: the line did not fail, or the answer names no field: %s", o.method, o.path, rule, got.Body)
 	}
 }
 

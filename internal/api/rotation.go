@@ -122,7 +122,7 @@ func (o *object) numbers(name string) *[]int64 {
 // policyType gives the agent type that the path names, or AnyType.
 func (c *call) policyType() string {
 	name := c.r.PathValue("agentType")
-	if name != credential.AnyType && !agent.IsType(name) {
+	if name != credential.AnyType && !agent.ValidType(name) {
 		c.wrong("agentType", "pattern", "must be * or a type of agents: 1 to 64 lower-case letters, digits, _ and -, beginning with a letter")
 	}
 	return name

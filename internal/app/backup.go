@@ -23,7 +23,7 @@ func Backup(ctx context.Context, cfg *config.Config, to string) (rootSecret stri
 		return "", err
 	}
 	if cfg.RootSecret.IsZero() {
-		rootSecret = secretPath(cfg)
+		rootSecret = SecretPath(cfg)
 	}
 	return rootSecret, nil
 }

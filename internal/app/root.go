@@ -18,15 +18,15 @@ func rootKeys(cfg *config.Config) (*keys.Root, error) {
 	root := cfg.RootSecret
 	if root.IsZero() {
 		var err error
-		if root, err = madeSecret(secretPath(cfg)); err != nil {
+		if root, err = madeSecret(SecretPath(cfg)); err != nil {
 			return nil, fmt.Errorf("the root secret in the data directory: %w", err)
 		}
 	}
 	return keys.NewRoot(root, cfg.RootSecretPrevious)
 }
 
-// secretPath is where the secret that the server made for itself stands.
-func secretPath(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "jwt-secret") }
+// SecretPath is where the secret that the server made for itself stands.
+func SecretPath(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "jwt-secret") }
 
 // madeSecret reads the file, making it where it is missing. Another process that
 // makes it at the same moment, or a crash, leaves one whole secret.

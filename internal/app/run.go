@@ -83,6 +83,7 @@ func (a *App) Run(ctx context.Context, l net.Listener, version string) error {
 	defer stop()
 	others.Go(func() { s.folder.Run(background) })
 	others.Go(func() { s.streams.Run(background) })
+	others.Go(func() { s.runner.Run(background) })
 	others.Go(func() { a.every(background, keyPoll, "reading the signing keys", a.Ring.Load) })
 	others.Go(func() {
 		a.every(background, maintenance, "maintaining the database", a.Maintain)

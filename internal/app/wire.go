@@ -27,6 +27,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
 	"git.sentryagent.ai/sentryagent-idp/internal/redis"
+	"git.sentryagent.ai/sentryagent-idp/internal/revocation"
 	"git.sentryagent.ai/sentryagent-idp/internal/store/postgres"
 	"git.sentryagent.ai/sentryagent-idp/internal/store/sqlite"
 	"git.sentryagent.ai/sentryagent-idp/internal/stream"
@@ -113,7 +114,7 @@ func rootOf(ctx context.Context, cfg *config.Config, s keys.Store) (*keys.Root, 
 		return nil, fmt.Errorf("reading the signing keys: %w", err)
 	}
 	if cfg.RootSecret.IsZero() && len(sealed) > 0 {
-		if _, err := os.Stat(secretPath(cfg)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(SecretPath(cfg)); errors.Is(err, fs.ErrNotExist) {
 			return nil, errWrongFolder
 		}
 	}
@@ -145,6 +146,7 @@ type database interface {
 	idempotency.Store
 	keys.Store
 	organization.Store
+	revocation.Store
 	stream.Positions
 	transparency.KeyStore
 	transparency.Store
@@ -218,6 +220,7 @@ type server struct {
 	folder    *audit.Folder
 	sequencer *transparency.Sequencer
 	streams   *stream.Streams
+	runner    *revocation.Runner
 	directory *token.Directory
 	caches    *caches
 }
@@ -263,9 +266,13 @@ func (a *App) serverFor(ctx context.Context, issuer, version string) (*server, e
 		Verifier: verifier, Revocations: a.store, Ring: a.Ring, Log: log, Denials: folder, Decider: policy.Capabilities{},
 		Organizations: tenants, Rotator: a.rotator, Canaries: leaks, Uses: a.instances, Gate: limit.NewGate(max(minPlaces, placesPerCore*runtime.GOMAXPROCS(0)), a.cfg.MaxConnections, a.now), Clients: clients, Tenants: budgets, Now: a.now,
 	})
+	runner := revocation.NewRunner(revocation.RunnerConfig{Store: a.store, Logger: a.logger, Now: a.now})
 	apiHandler := api.New(api.Config{
 		Organizations: organization.NewService(a.store, a.now), Agents: a.Agents, Credentials: a.Credentials, Rotation: credential.NewRotation(a.store, a.now),
 		Retirement: credential.NewRetirement(a.changes, a.store, a.now), Leaks: leaks, ReporterKeys: a.cfg.ReporterKeys,
+		Revocations: revocation.NewService(revocation.Config{
+			Store: a.store, Issuer: issuer, Signers: a.Ring, Runner: runner, TokenTTL: a.cfg.TokenTTL, MaxTokenTTL: a.cfg.MaxTokenTTL, Now: a.now,
+		}),
 		Log: log, Denials: folder, Transparency: tree, Verifier: verifier, Claims: a.store, Version: version, Now: a.now,
 	})
 	health := httpd.NewHealth(version, a.checks(sequencer, streams)...)
@@ -273,9 +280,13 @@ func (a *App) serverFor(ctx context.Context, issuer, version string) (*server, e
 		Logger: a.logger, TrustedProxies: a.cfg.TrustedProxies, CORSOrigins: a.cfg.CORSOrigins, Sources: sources,
 		TLS: strings.HasPrefix(issuer, "https:"), Now: a.now,
 	}, httpd.Router(routes(oauthHandler, apiHandler, health)))
-	return &server{handler: handler, http: httpd.NewServer(httpd.ServerConfig{
-		Handler: handler, Health: health, Delay: a.cfg.ShutdownDelay, Drain: a.cfg.ShutdownTimeout, Logger: a.logger,
-	}), log: log, folder: folder, sequencer: sequencer, streams: streams, directory: directory, caches: &caches{logger: a.logger, directory: directory, verifier: verifier}}, nil
+	return &server{
+		handler: handler,
+		http: httpd.NewServer(httpd.ServerConfig{
+			Handler: handler, Health: health, Delay: a.cfg.ShutdownDelay, Drain: a.cfg.ShutdownTimeout, Logger: a.logger,
+		}), log: log, folder: folder, sequencer: sequencer, streams: streams, runner: runner, directory: directory,
+		caches: &caches{logger: a.logger, directory: directory, verifier: verifier},
+	}, nil
 }
 
 // checks is every dependency.

@@ -13,15 +13,16 @@ type Action string
 
 // The actions that are recorded.
 const (
-	AgentCreated      Action = "agent.created"
-	AgentUpdated      Action = "agent.updated"
-	AgentSuspended    Action = "agent.suspended"
-	AgentReactivated  Action = "agent.reactivated"
-	AgentRevoked      Action = "agent.revoked"
-	AgentArchived     Action = "agent.archived"
-	CredentialCreated Action = "credential.created"
-	CredentialRotated Action = "credential.rotated"
-	CredentialRevoked Action = "credential.revoked"
+	AgentCreated       Action = "agent.created"
+	AgentUpdated       Action = "agent.updated"
+	AgentSuspended     Action = "agent.suspended"
+	AgentReactivated   Action = "agent.reactivated"
+	AgentRevoked       Action = "agent.revoked"
+	AgentArchived      Action = "agent.archived"
+	AgentTokensRevoked Action = "agent.tokens_revoked"
+	CredentialCreated  Action = "credential.created"
+	CredentialRotated  Action = "credential.rotated"
+	CredentialRevoked  Action = "credential.revoked"
 	// CredentialSuperseded says that a successor is in use, and when the credential ends.
 	CredentialSuperseded  Action = "credential.superseded"
 	CredentialExpiring    Action = "credential.expiring"
@@ -43,16 +44,19 @@ const (
 	AuthorizationDenied   Action = "authorization.denied"
 	OrganizationCreated   Action = "organization.created"
 	OrganizationUpdated   Action = "organization.updated"
+	RevocationCreated     Action = "revocation.created"
+	RevocationCompleted   Action = "revocation.completed"
 )
 
 // Actions lists all of them.
 func Actions() []Action {
 	return []Action{
-		AgentCreated, AgentUpdated, AgentSuspended, AgentReactivated, AgentRevoked, AgentArchived,
+		AgentCreated, AgentUpdated, AgentSuspended, AgentReactivated, AgentRevoked, AgentArchived, AgentTokensRevoked,
 		CredentialCreated, CredentialRotated, CredentialRevoked,
 		CredentialSuperseded, CredentialExpiring, CredentialExpired, CredentialLeaked, CanaryUsed, CredentialBrownout, CredentialRetiring,
 		RotationPolicySet, RotationPolicyRemoved, RotationPolicyApplied, TokenIssued, TokenDenied, TokenRevoked, TokenIntrospected,
 		KeyRotated, Exported, Dropped, AuthorizationDenied, OrganizationCreated, OrganizationUpdated,
+		RevocationCreated, RevocationCompleted,
 	}
 }
 
@@ -76,6 +80,7 @@ const (
 	TypeRequest      = "request"
 	TypeAnonymous    = "anonymous"
 	TypePolicy       = "rotation_policy"
+	TypeRevocation   = "revocation"
 )
 
 // Actor is who acted: an agent, the system itself, or nobody we could name.

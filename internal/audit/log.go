@@ -195,6 +195,23 @@ func (l *Log) Append(ctx context.Context, e Event) error {
 	return err
 }
 
+// paceAgain is how soon Pace looks again.
+const paceAgain = 2 * time.Millisecond
+
+// Pace waits while more than a quarter of the queue is taken: work in bulk that does not go
+// through the queue gives way to those who wait for their record. It fails with
+// UNAVAILABLE when ctx ends first.
+func (l *Log) Pace(ctx context.Context) error {
+	for len(l.queue) > cap(l.queue)/4 {
+		select {
+		case <-time.After(paceAgain):
+		case <-ctx.Done():
+			return fault.UnavailableBecause(context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
 // Event gives one event of the organization, or a NOT_FOUND fault.
 func (l *Log) Event(ctx context.Context, organization, id uuid.UUID) (Event, error) {
 	return l.store.Event(ctx, organization, id)

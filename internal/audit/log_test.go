@@ -114,6 +114,30 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 	}
 }
 
+// TestWorkInBulkGivesWay: it goes on when those who waited have been served.
+func TestWorkInBulkGivesWay(t *testing.T) {
+	s := &fakeStore{}
+	l := audit.NewLog(s, audit.Config{Queue: 8})
+	for range 3 {
+		if _, err := l.Submit(audit.Record{Event: event("")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.Pace(ended); !fault.Is(err, fault.CodeUnavailable) {
+		t.Errorf("past three who wait of eight: %v", err)
+	}
+	paced := make(chan error, 1)
+	go func() { paced <- l.Pace(t.Context()) }()
+	done := make(chan struct{})
+	go func() { defer close(done); l.Run() }()
+	t.Cleanup(func() { l.Close(); <-done })
+	if err := <-paced; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCloseCommitsWhatWaits(t *testing.T) {
 	s := &fakeStore{}
 	l := audit.NewLog(s, audit.Config{})

@@ -102,11 +102,7 @@ func (src Sources) values() (values map[string]string, wrong []error) {
 	if err != nil {
 		wrong = append(wrong, err)
 	}
-	fromEnv := map[string]string{}
-	for _, pair := range src.Environ {
-		name, value, _ := strings.Cut(pair, "=")
-		fromEnv[name] = value
-	}
+	fromEnv := environment(src.Environ)
 	values = map[string]string{}
 	for _, s := range Settings() {
 		for _, layer := range []map[string]string{src.Flags, fromEnv, fromFile} {
@@ -239,6 +235,9 @@ func here(address string) bool {
 	return true
 }
 
+// EmbeddedWarning is what is said of embedded storage.
+const EmbeddedWarning = "embedded storage serves one node, and is gone with its disk: back it up"
+
 // Warnings says what of the present configuration is not fit for production.
 func (c *Config) Warnings() []string {
 	var all []string
@@ -256,6 +255,6 @@ func (c *Config) Warnings() []string {
 	warn(!embedded && !here(database) && !strings.Contains(database, "sslmode=verify-"),
 		"DATABASE_URL does not say sslmode=verify-full: PostgreSQL may be reached in the clear, or be somebody else")
 	warn(shared != "" && !here(shared) && !strings.HasPrefix(shared, "rediss"), "REDIS_URL is not a rediss:// one: Redis is reached in the clear")
-	warn(embedded, "embedded storage serves one node, and is gone with its disk: back it up")
+	warn(embedded, EmbeddedWarning)
 	return all
 }

@@ -24,6 +24,8 @@ import (
 
 // Setting is one line of the table of settings.
 type Setting struct {
+	// Begins is the heading of the group that the setting is the first of.
+	Begins  string
 	Name    string
 	Default string
 	// DefaultNote describes a default that depends on other settings.
@@ -41,17 +43,17 @@ type Setting struct {
 // Settings gives the table of all settings.
 func Settings() []Setting {
 	return []Setting{
-		{Name: "APP_ENV", Default: "development", Meaning: "development or production; production refuses what is not safe (NODE_ENV is read too)", read: func(c *Config, s string) error {
+		{Begins: "The server", Name: "APP_ENV", Default: "development", Meaning: "development or production; production refuses what is not safe (NODE_ENV is read too)", read: func(c *Config, s string) error {
 			c.Production = s == "production"
 			return oneOf(s, "development", "production")
 		}},
 		{Name: "HOST", DefaultNote: "127.0.0.1, in production 0.0.0.0", Meaning: "address to listen on", read: func(c *Config, s string) error { c.Host = s; return nil }},
 		{Name: "PORT", Default: "3000", Meaning: "port to listen on; 0 takes a free one", read: func(c *Config, s string) (err error) { c.Port, err = number(s, 0, 65535); return err }},
 		{Name: "DATA_DIR", Default: "./agentidp-data", Meaning: "folder of the embedded database and of the secret made for it", read: func(c *Config, s string) error { c.DataDir = s; return nil }},
-		{Name: "DATABASE_URL", DefaultNote: "sqlite:DATA_DIR/agentidp.db", Meaning: "database: sqlite:PATH, or postgres://USER:PASSWORD@HOST:PORT/NAME, with several hosts separated by commas", Secret: true, read: readDatabase},
+		{Begins: "Storage, and what nodes share", Name: "DATABASE_URL", DefaultNote: "sqlite:DATA_DIR/agentidp.db", Meaning: "database: sqlite:PATH, or postgres://USER:PASSWORD@HOST:PORT/NAME, with several hosts separated by commas", Secret: true, read: readDatabase},
 		{Name: "DATABASE_ROLE", Meaning: "role the server works as in PostgreSQL; migrate, run as the owner, grants it what it needs", read: readRole},
 		{Name: "REDIS_URL", DefaultNote: "none, each node for itself", Meaning: "Redis by which nodes share rate limits and news of changes: redis://USER:PASSWORD@HOST:PORT/NUMBER, rediss:// for TLS, redis+cluster://HOST,HOST or redis+sentinel://HOST,HOST/MASTER", Secret: true, NoFlag: true, read: readRedis},
-		{Name: "JWT_SECRET", DefaultNote: "made in DATA_DIR", Meaning: "root secret of at least 32 bytes; the server's other keys are derived from it", Secret: true, NoFlag: true, read: func(c *Config, s string) error { c.RootSecret = secret.New(s); return nil }},
+		{Begins: "Secrets, keys and tokens", Name: "JWT_SECRET", DefaultNote: "made in DATA_DIR", Meaning: "root secret of at least 32 bytes; the server's other keys are derived from it", Secret: true, NoFlag: true, read: func(c *Config, s string) error { c.RootSecret = secret.New(s); return nil }},
 		{Name: "JWT_SECRET_PREVIOUS", Meaning: "the root secret before, while it is being changed", Secret: true, NoFlag: true, read: func(c *Config, s string) error { c.RootSecretPrevious = secret.New(s); return nil }},
 		{Name: "JWT_ISSUER", DefaultNote: "http://localhost:PORT", Meaning: "URL that clients reach the server by, without a path or a trailing slash; the iss claim", read: func(c *Config, s string) error { c.Issuer = s; return nil }},
 		{Name: "JWT_ALG", Default: "ES256", Meaning: "algorithm of new signing keys: ES256, EdDSA or RS256", read: func(c *Config, s string) error {
@@ -71,7 +73,7 @@ func Settings() []Setting {
 			c.MaxTokenTTL, err = duration(s, time.Minute, 24*time.Hour)
 			return err
 		}},
-		{Name: "AUDIT_RETENTION_DAYS", Default: "90", Meaning: "days that audit events are kept, where an organization says nothing else", read: func(c *Config, s string) (err error) { c.AuditRetentionDays, err = number(s, 1, 36_500); return err }},
+		{Begins: "The record", Name: "AUDIT_RETENTION_DAYS", Default: "90", Meaning: "days that audit events are kept, where an organization says nothing else", read: func(c *Config, s string) (err error) { c.AuditRetentionDays, err = number(s, 1, 36_500); return err }},
 		{Name: "AUDIT_WITNESSES", DefaultNote: "none", Meaning: "witnesses that sign a checkpoint before it is published, each a verifier key, a space and a URL, separated by commas", read: func(c *Config, s string) (err error) {
 			c.Witnesses, err = witness.ParseWitnesses(s)
 			return err
@@ -92,16 +94,16 @@ func Settings() []Setting {
 		{Name: "AUDIT_STREAM_WEBHOOK", Meaning: "URL that the record is posted to, https but on this machine", read: func(c *Config, s string) error { c.Streams.Webhook = s; return nil }},
 		{Name: "AUDIT_STREAM_WEBHOOK_SECRET", Meaning: "secret of at least 24 bytes that signs what is posted (Standard Webhooks); the new and the old, with a space between, while it is being changed", Secret: true, NoFlag: true, read: func(c *Config, s string) error { c.Streams.WebhookSecret = secret.New(s); return nil }},
 		{Name: "AUDIT_STREAM_FORMAT", Default: export.NDJSON, Meaning: "what the streams of the record carry: ndjson or ocsf", read: func(c *Config, s string) error { c.Streams.Format = s; return nil }},
-		{Name: "RATE_LIMIT", Default: "on", Meaning: "on, or off for measurements", read: func(c *Config, s string) error { c.RateLimits = s != "off"; return oneOf(s, "on", "off") }},
+		{Begins: "Limits and memory", Name: "RATE_LIMIT", Default: "on", Meaning: "on, or off for measurements", read: func(c *Config, s string) error { c.RateLimits = s != "off"; return oneOf(s, "on", "off") }},
 		{Name: "RATE_LIMIT_SOURCE", Default: "6000", Meaning: "requests a minute from one address (IPv6: from one /64)", read: func(c *Config, s string) (err error) { c.SourceLimit, err = number(s, 1, 100_000_000); return err }},
 		{Name: "RATE_LIMIT_CLIENT", Default: "600", Meaning: "tokens a minute for one client", read: func(c *Config, s string) (err error) { c.ClientLimit, err = number(s, 1, 100_000_000); return err }},
 		{Name: "CACHE_ENTRIES", Default: "100000", Meaning: "credentials and verified tokens kept in memory, of each at most so many", read: func(c *Config, s string) (err error) { c.CacheEntries, err = number(s, 100, 100_000_000); return err }},
 		{Name: "MAX_CONNECTIONS", Default: "10000", Meaning: "connections that are open at a time; more wait to be accepted", read: func(c *Config, s string) (err error) { c.MaxConnections, err = number(s, 1, 10_000_000); return err }},
-		{Name: "CORS_ORIGINS", DefaultNote: "none", Meaning: "origins whose pages may call the API, separated by commas", read: readOrigins},
+		{Begins: "The network", Name: "CORS_ORIGINS", DefaultNote: "none", Meaning: "origins whose pages may call the API, separated by commas", read: readOrigins},
 		{Name: "TLS_CERT_FILE", Meaning: "certificate chain (PEM) to serve TLS with", read: func(c *Config, s string) error { c.TLSCertFile = s; return nil }},
 		{Name: "TLS_KEY_FILE", Meaning: "private key (PEM) of the certificate", read: func(c *Config, s string) error { c.TLSKeyFile = s; return nil }},
 		{Name: "TRUSTED_PROXIES", DefaultNote: "none", Meaning: "networks whose X-Forwarded-For is believed, separated by commas, such as 10.0.0.0/8", read: readProxies},
-		{Name: "LOG_LEVEL", Default: "info", Meaning: "debug, info, warn or error", read: func(c *Config, s string) error {
+		{Begins: "Running and stopping", Name: "LOG_LEVEL", Default: "info", Meaning: "debug, info, warn or error", read: func(c *Config, s string) error {
 			if err := c.LogLevel.UnmarshalText([]byte(s)); err != nil {
 				return errors.New("must be debug, info, warn or error")
 			}
@@ -270,6 +272,11 @@ func Example(w io.Writer) error {
 		return err
 	}
 	for _, s := range Settings() {
+		if s.Begins != "" {
+			if _, err := fmt.Fprintf(w, "\n# ---- %s ----\n", s.Begins); err != nil {
+				return err
+			}
+		}
 		note := ""
 		if s.DefaultNote != "" {
 			note = " (default: " + s.DefaultNote + ")"

@@ -11,6 +11,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 	"git.sentryagent.ai/sentryagent-idp/internal/page"
+	"git.sentryagent.ai/sentryagent-idp/internal/printable"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 )
 
@@ -174,6 +175,29 @@ func (m *Minter) Mint(ctx context.Context, organization, agentID uuid.UUID, labe
 		ID: uuid.New(), AgentID: agentID, OrganizationID: organization, KeyID: s.KeyID(), Label: label,
 		Verifier: v, CreatedAt: m.now().UTC().Truncate(time.Microsecond), ExpiresAt: expiresAt, NotAfter: expiresAt, Revision: 1,
 	}}, nil
+}
+
+// Validate checks a request without making anything (VALIDATION_ERROR).
+func (m *Minter) Validate(r Request) error {
+	fields := printable.Check("label", r.Label, MaxLabel)
+	now := m.now().UTC()
+	switch {
+	case r.ExpiresAt.IsZero():
+	case !r.ExpiresAt.After(now):
+		fields = append(fields, fault.Field{Field: "expiresAt", Rule: "future", Message: "expiresAt must lie in the future"})
+	case r.ExpiresAt.After(now.AddDate(MaxYears, 0, 0)):
+		fields = append(fields, fault.Field{Field: "expiresAt", Rule: "maximum", Message: "expiresAt must lie within five years"})
+	}
+	if r.Overlap < 0 {
+		fields = append(fields, fault.Field{Field: "overlapSeconds", Rule: "minimum", Message: "overlapSeconds must not be negative"})
+	}
+	if r.Overlap > MaxOverlap {
+		fields = append(fields, fault.Field{Field: "overlapSeconds", Rule: "maximum", Message: "overlapSeconds must be at most 2592000"})
+	}
+	if len(fields) > 0 {
+		return fault.InvalidFields(fields...)
+	}
+	return nil
 }
 
 // Created gives the event of a credential's making.

@@ -8,10 +8,8 @@ import (
 	"github.com/google/uuid"
 
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
-	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 	"git.sentryagent.ai/sentryagent-idp/internal/page"
 	"git.sentryagent.ai/sentryagent-idp/internal/policy"
-	"git.sentryagent.ai/sentryagent-idp/internal/printable"
 )
 
 // Service generates, rotates and revokes credentials.
@@ -203,24 +201,4 @@ func tooMany() error {
 }
 
 // Validate checks a request without making anything (VALIDATION_ERROR).
-func (s *Service) Validate(r Request) error {
-	fields := printable.Check("label", r.Label, MaxLabel)
-	now := s.now().UTC()
-	switch {
-	case r.ExpiresAt.IsZero():
-	case !r.ExpiresAt.After(now):
-		fields = append(fields, fault.Field{Field: "expiresAt", Rule: "future", Message: "expiresAt must lie in the future"})
-	case r.ExpiresAt.After(now.AddDate(MaxYears, 0, 0)):
-		fields = append(fields, fault.Field{Field: "expiresAt", Rule: "maximum", Message: "expiresAt must lie within five years"})
-	}
-	if r.Overlap < 0 {
-		fields = append(fields, fault.Field{Field: "overlapSeconds", Rule: "minimum", Message: "overlapSeconds must not be negative"})
-	}
-	if r.Overlap > MaxOverlap {
-		fields = append(fields, fault.Field{Field: "overlapSeconds", Rule: "maximum", Message: "overlapSeconds must be at most 2592000"})
-	}
-	if len(fields) > 0 {
-		return fault.InvalidFields(fields...)
-	}
-	return nil
-}
+func (s *Service) Validate(r Request) error { return s.minter.Validate(r) }

@@ -49,14 +49,14 @@ func activityOf(action audit.Action) (a activity, known bool) {
 		return activity{accountChange, 5, "Disable"}, true
 	case audit.AgentArchived:
 		return activity{accountChange, 6, "Delete"}, true
-	case audit.AgentUpdated, audit.CredentialCreated, audit.CredentialRevoked, audit.CredentialSuperseded, audit.CredentialExpiring,
+	case audit.AgentUpdated, audit.AgentTokensRevoked, audit.CredentialCreated, audit.CredentialRevoked, audit.CredentialSuperseded, audit.CredentialExpiring,
 		audit.CredentialExpired, audit.CredentialLeaked, audit.CredentialBrownout, audit.CredentialRetiring:
 		return activity{accountChange, other, string(action)}, true
-	case audit.OrganizationCreated:
+	case audit.OrganizationCreated, audit.RevocationCreated:
 		return activity{apiActivity, 1, "Create"}, true
 	case "audit.exported":
 		return activity{apiActivity, 2, "Read"}, true
-	case audit.OrganizationUpdated, audit.KeyRotated, audit.RotationPolicySet, audit.RotationPolicyApplied:
+	case audit.OrganizationUpdated, audit.KeyRotated, audit.RevocationCompleted, audit.RotationPolicySet, audit.RotationPolicyApplied:
 		return activity{apiActivity, 3, "Update"}, true
 	case "audit.dropped", audit.RotationPolicyRemoved:
 		return activity{apiActivity, 4, "Delete"}, true

@@ -84,7 +84,8 @@ func ocsfOf(t *testing.T, e audit.Event) written {
 func mapping() map[audit.Action][2]int {
 	return map[audit.Action][2]int{
 		audit.AgentCreated: {3001, 1}, audit.AgentUpdated: {3001, 99}, audit.AgentSuspended: {3001, 5}, audit.AgentReactivated: {3001, 2},
-		audit.AgentRevoked: {3001, 5}, audit.AgentArchived: {3001, 6},
+		audit.AgentRevoked: {3001, 5}, audit.AgentArchived: {3001, 6}, audit.AgentTokensRevoked: {3001, 99},
+		audit.RevocationCreated: {6003, 1}, audit.RevocationCompleted: {6003, 3},
 		audit.CredentialCreated: {3001, 99}, audit.CredentialRotated: {3001, 3}, audit.CredentialRevoked: {3001, 99},
 		audit.CredentialSuperseded: {3001, 99}, audit.CredentialExpiring: {3001, 99}, audit.CredentialExpired: {3001, 99}, audit.CredentialLeaked: {3001, 99},
 		audit.CanaryUsed: {3002, 99}, audit.CredentialBrownout: {3001, 99}, audit.CredentialRetiring: {3001, 99},

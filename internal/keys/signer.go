@@ -91,6 +91,23 @@ func joseForm(der []byte) ([]byte, error) {
 
 var errSignature = errors.New("signing: the signature is not one of P-256")
 
+// SignCompact signs a payload and gives the compact serialization (RFC 7515 §3.1); typ is
+// the type header.
+func SignCompact(s Signer, typ string, payload []byte) (string, error) {
+	header := `{"alg":"` + string(s.Alg()) + `","typ":"` + typ + `","kid":"` + s.KID() + `"}`
+	enc := base64.RawURLEncoding
+	b := make([]byte, 0, enc.EncodedLen(len(header))+enc.EncodedLen(len(payload))+512)
+	b = enc.AppendEncode(b, []byte(header))
+	b = append(b, '.')
+	b = enc.AppendEncode(b, payload)
+	signature, err := s.Sign(b)
+	if err != nil {
+		return "", err
+	}
+	b = append(b, '.')
+	return string(enc.AppendEncode(b, signature)), nil
+}
+
 // generate makes a private key.
 func generate(alg Alg) (crypto.Signer, error) {
 	switch alg {

@@ -70,6 +70,7 @@ func (h *Handler) token(ctx context.Context, headers http.Header, r *http.Reques
 		}
 		if attempt == 0 {
 			if err := h.limited(ctx, headers, client); err != nil {
+				noteClient(ctx, client) // or nobody finds out who it is
 				return nil, err
 			}
 		}

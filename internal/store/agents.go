@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,24 +14,25 @@ import (
 
 	"git.sentryagent.ai/sentryagent-idp/internal/agent"
 	"git.sentryagent.ai/sentryagent-idp/internal/audit"
-	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/fault"
 	"git.sentryagent.ai/sentryagent-idp/internal/page"
 	"git.sentryagent.ai/sentryagent-idp/internal/scope"
 )
 
-// agentRow is what is stored of an agent; agentColumns tells also when it was used last.
+// agentRow is what is stored of an agent, and what was decided for it; agentColumns tells
+// also when it was used last.
 const (
 	agentRow = `a.id, a.organization_id, a.email, a.agent_type, a.version, a.capabilities, a.owner, a.deployment_env,
-	a.status, a.metadata, a.token_ttl, a.created_at, a.updated_at, a.tokens_valid_after, a.revision`
+	a.status, a.metadata, a.token_ttl, a.created_at, a.updated_at, a.tokens_valid_after, a.revision, ` + decided
 	agentColumns = agentRow + `,
 	(SELECT max(u.last_used_at) FROM credentials o JOIN credential_uses u ON u.credential_id = o.id WHERE o.agent_id = a.id)`
 )
 
-// agentDestinations is where an agentRow is scanned to; finish turns what was scanned
-// as text into its type.
+// agentDestinations is where an agentRow is scanned to; finish turns what was scanned as
+// text into its type, and applies what was decided for the agent.
 func agentDestinations(a *agent.Agent) (dest []any, finish func()) {
 	var capabilities, metadata string
+	var changes sql.NullString
 	var ttl int64
 	dest = []any{
 		&a.ID, &a.OrganizationID, &a.Email, &a.Type, &a.Version, &capabilities, &a.Owner, &a.DeploymentEnv,
@@ -41,11 +41,13 @@ func agentDestinations(a *agent.Agent) (dest []any, finish func()) {
 		when{&a.UpdatedAt},
 		when{&a.TokensValidAfter},
 		&a.Revision,
+		&changes,
 	}
 	finish = func() {
 		a.Capabilities = scope.Set(strings.Fields(capabilities))
 		a.Metadata = json.RawMessage(metadata)
 		a.TokenTTL = time.Duration(ttl) * time.Second
+		applyDecided(a, changes.String)
 	}
 	return dest, finish
 }
@@ -60,76 +62,12 @@ func scanAgent(row scanner) (agent.Agent, error) {
 	return a, nil
 }
 
-// CreateAgent stores the agent, its first credential and the events.
-func (s *Store) CreateAgent(ctx context.Context, a agent.Agent, c credential.Credential, events ...audit.Event) error {
-	return s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if err := s.claim(ctx, tx, a.ID, c.ID); err != nil {
-			return err
-		}
-		if err := s.roomForOneMore(ctx, tx, a.OrganizationID); err != nil {
-			return err
-		}
-		_, err := s.exec(ctx, tx, `INSERT INTO agents (id, organization_id, email, agent_type, version, capabilities, owner, deployment_env,
-			status, metadata, token_ttl, created_at, updated_at, revision) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)`,
-			a.ID, a.OrganizationID, a.Email, a.Type, a.Version, a.Capabilities.String(), a.Owner, a.DeploymentEnv,
-			string(a.Status), string(a.Metadata), int64(a.TokenTTL/time.Second), a.CreatedAt, a.UpdatedAt, a.Revision)
-		if err != nil {
-			if s.dialect.IsUniqueViolation(err) {
-				return agent.Exists(a.Email)
-			}
-			return broken("storing an agent", err)
-		}
-		if err := s.saveCapabilities(ctx, tx, a); err != nil {
-			return err
-		}
-		if err := s.saveCredential(ctx, tx, c); err != nil {
-			return err
-		}
-		// The change counter stays: nothing remembered can rest on an agent that is new.
-		return s.append(ctx, tx, events...)
-	})
-}
-
-func (s *Store) roomForOneMore(ctx context.Context, tx *sql.Tx, organization uuid.UUID) error {
-	var limit sql.NullInt64
-	err := s.row(ctx, tx, "SELECT max_agents FROM organizations WHERE id = $1"+s.dialect.ForUpdate(), organization).Scan(&limit)
-	if errors.Is(err, sql.ErrNoRows) {
-		return noOrganization()
-	}
-	if err != nil {
-		return broken("reading the organization's limits", err)
-	}
-	if !limit.Valid {
-		return nil
-	}
-	var n int64
-	if err := s.row(ctx, tx, "SELECT count(*) FROM agents WHERE organization_id = $1 AND status <> 'archived'", organization).Scan(&n); err != nil {
-		return broken("counting agents", err)
-	}
-	if n >= limit.Int64 {
-		return fault.New(fault.Conflict, fault.CodeConflict, fmt.Sprintf("the organization has its maximum of %d agents", limit.Int64))
-	}
-	return nil
-}
-
 // saveCapabilities keeps the rows that the capability filter searches.
 func (s *Store) saveCapabilities(ctx context.Context, tx *sql.Tx, a agent.Agent) error {
 	if _, err := s.exec(ctx, tx, "DELETE FROM agent_capabilities WHERE agent_id = $1", a.ID); err != nil {
 		return broken("storing capabilities", err)
 	}
-	if len(a.Capabilities) == 0 {
-		return nil
-	}
-	rows := giving("agent_id uuid", "organization_id uuid", "capability text", "created_at timestamptz", "status text")
-	for _, name := range a.Capabilities {
-		rows.add(a.ID, a.OrganizationID, name, a.CreatedAt, string(a.Status))
-	}
-	clause, args := s.with(rows)
-	if _, err := s.exec(ctx, tx, clause+`INSERT INTO agent_capabilities (agent_id, organization_id, capability, created_at, status)
-		SELECT agent_id, organization_id, capability, created_at, status FROM given`, args...); err != nil {
-		return broken("storing capabilities", err)
-	}
-	return nil
+	return s.insertCapabilities(ctx, tx, a)
 }
 
 func (s *Store) agent(ctx context.Context, q querier, organization, id uuid.UUID, lock string) (agent.Agent, error) {
@@ -153,6 +91,9 @@ func (s *Store) UpdateAgent(ctx context.Context, organization, id uuid.UUID, cha
 	var a agent.Agent
 	err := s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := s.lock(ctx, tx); err != nil {
+			return err
+		}
+		if err := s.settle(ctx, tx, id); err != nil {
 			return err
 		}
 		before, err := s.agent(ctx, tx, organization, id, s.dialect.ForUpdate())

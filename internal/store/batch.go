@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -36,6 +37,21 @@ func giving(declared ...string) given {
 func (g given) add(values ...any) {
 	for i, v := range values {
 		g[i].Values = append(g[i].Values, v)
+	}
+}
+
+// chunks gives the rows in parts of at most n.
+func (g given) chunks(n int) iter.Seq[given] {
+	return func(yield func(given) bool) {
+		for from := 0; from < len(g[0].Values); from += n {
+			part := slices.Clone(g)
+			for i := range part {
+				part[i].Values = part[i].Values[from:min(from+n, len(g[0].Values))]
+			}
+			if !yield(part) {
+				return
+			}
+		}
 	}
 }
 
@@ -157,7 +173,7 @@ func (s *Store) revisions(ctx context.Context, ask Ask, credentials []uuid.UUID)
 			rows.add(id)
 		}
 		clause, args := s.with(rows)
-		err := ask(ctx, Statement{clause + `SELECT c.id, a.revision, c.revision FROM given JOIN credentials c ON c.id = given.id JOIN agents a ON a.id = c.agent_id`, args},
+		err := ask(ctx, Statement{clause + `SELECT c.id, ` + decidedRevision + `, c.revision FROM given JOIN credentials c ON c.id = given.id JOIN agents a ON a.id = c.agent_id`, args},
 			func(row Scanner) error {
 				var (
 					id uuid.UUID

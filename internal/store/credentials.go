@@ -99,6 +99,9 @@ func (s *Store) ChangeCredentials(ctx context.Context, organization, agentID uui
 		if err := s.lock(ctx, tx); err != nil {
 			return err
 		}
+		if err := s.settle(ctx, tx, agentID); err != nil {
+			return err
+		}
 		a, err := s.agent(ctx, tx, organization, agentID, s.dialect.ForUpdate())
 		if err != nil {
 			return err

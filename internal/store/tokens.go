@@ -42,11 +42,12 @@ func (s *Store) TokenRevoked(ctx context.Context, id uuid.UUID) (bool, error) {
 // long as any token lives, so that a clock that jumps ahead and back revives none.
 const revocationGrace = 48 * time.Hour
 
-// Maintain forgets the revocations of tokens that have expired anyway, the
-// requests that nobody may repeat any more, and instances that were not seen for long.
+// Maintain forgets the revocations of tokens that have expired anyway, the requests that
+// nobody may repeat and the suspensions that nobody may undo any more,
+// and instances that were not seen for long.
 func (s *Store) Maintain(ctx context.Context, now time.Time) error {
 	_, err := s.ForgetRevocations(ctx, now.Add(-revocationGrace))
-	return errors.Join(err, s.forgetClaims(ctx, now), s.forgetInstances(ctx, now))
+	return errors.Join(err, s.forgetClaims(ctx, now), s.forgetDecisions(ctx, now), s.forgetInstances(ctx, now))
 }
 
 // ForgetRevocations removes the revocations of tokens that expired before the

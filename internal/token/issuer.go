@@ -100,7 +100,7 @@ func (i *Issuer) Issue(ctx context.Context, g Grant) (Issued, error) {
 	if err != nil {
 		return Issued{}, err
 	}
-	signed, err := sign(signer, payload)
+	signed, err := keys.SignCompact(signer, "at+jwt", payload)
 	if err != nil {
 		return Issued{}, err
 	}
@@ -181,20 +181,4 @@ const longestSignature = 512
 func signedLength(payload []byte) int {
 	const header = 160
 	return header + base64.RawURLEncoding.EncodedLen(len(payload)) + longestSignature
-}
-
-// sign makes the compact serialization (RFC 7515 §3.1).
-func sign(s keys.Signer, payload []byte) (string, error) {
-	header := `{"alg":"` + string(s.Alg()) + `","typ":"at+jwt","kid":"` + s.KID() + `"}`
-	enc := base64.RawURLEncoding
-	b := make([]byte, 0, enc.EncodedLen(len(header))+enc.EncodedLen(len(payload))+longestSignature)
-	b = enc.AppendEncode(b, []byte(header))
-	b = append(b, '.')
-	b = enc.AppendEncode(b, payload)
-	signature, err := s.Sign(b)
-	if err != nil {
-		return "", err
-	}
-	b = append(b, '.')
-	return string(enc.AppendEncode(b, signature)), nil
 }

@@ -42,7 +42,8 @@ func Status(k fault.Kind) int {
 	return http.StatusInternalServerError
 }
 
-type body struct {
+// Failure is an error as the API shows it (R33).
+type Failure struct {
 	Code    fault.Code `json:"code"`
 	Message string     `json:"message"`
 	Details details    `json:"details"`
@@ -51,6 +52,11 @@ type body struct {
 type details struct {
 	Fields []fault.Field `json:"fields,omitempty"`
 	Scope  string        `json:"scope,omitempty"`
+}
+
+// Describe shows a fault.
+func Describe(f *fault.Error) Failure {
+	return Failure{Code: f.Code, Message: f.Message, Details: details{Fields: f.Fields, Scope: f.Scope}}
 }
 
 // Error answers with an error. An error that is no fault becomes INTERNAL, and
@@ -73,7 +79,7 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="agentidp", error="insufficient_scope", scope="`+f.Scope+`"`)
 		}
 	}
-	JSON(w, r, Status(f.Kind), body{Code: f.Code, Message: f.Message, Details: details{Fields: f.Fields, Scope: f.Scope}})
+	JSON(w, r, Status(f.Kind), Describe(f))
 }
 
 // challenge tells apart, as RFC 6750 §3 asks, who presented nothing and whose

@@ -111,6 +111,13 @@ func (h *history) do(who int, in input, run func() (granted, keep bool)) {
 	h.ops = append(h.ops, porcupine.Operation{ClientId: who, Input: in, Call: called, Output: granted, Return: returned})
 }
 
+// note records a change that began and ended at these times.
+func (h *history) note(who int, in input, called, returned int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = append(h.ops, porcupine.Operation{ClientId: who, Input: in, Call: called, Output: true, Return: returned})
+}
+
 // fleet is the agents under load.
 type fleet struct {
 	t      *testing.T
@@ -298,12 +305,12 @@ func revocationRun(t *testing.T, f *fleet) {
 	requesters.Wait()
 	close(f.ticks)
 	controllers.Wait()
-	f.check(dead)
+	f.check(dead, "token", "refusal", "suspend", "reactivate", "revoke")
 }
 
 // check asks whether some order of the operations, each between its call and its
-// return, explains every answer.
-func (f *fleet) check(dead []int) {
+// return, explains every answer. The load must have had each of these.
+func (f *fleet) check(dead []int, needed ...string) {
 	counts := map[string]int{}
 	for _, op := range f.h.ops {
 		in, _ := op.Input.(input)
@@ -318,7 +325,7 @@ func (f *fleet) check(dead []int) {
 		died += n
 	}
 	f.t.Logf("%d operations in %d histories: %v; %d tokens inactive at once", len(f.h.ops), len(partition(f.h.ops)), counts, died)
-	for _, name := range []string{"token", "refusal", "suspend", "reactivate", "revoke"} {
+	for _, name := range needed {
 		if counts[name] == 0 {
 			f.t.Errorf("the load had no %s", name)
 		}

@@ -33,7 +33,7 @@ type Contract struct {
 
 // LoadContract reads and checks the contract itself, its examples among it.
 func LoadContract() (*Contract, error) {
-	openapi3filter.RegisterBodyDecoder("application/x-ndjson", openapi3filter.FileBodyDecoder) // lines, not one value
+	openapi3filter.RegisterBodyDecoder(ndjson, openapi3filter.FileBodyDecoder) // lines, not one value
 	loader := openapi3.NewLoader()
 	doc, err := loader.LoadFromData(docs.OpenAPI)
 	if err != nil {
@@ -133,6 +133,9 @@ func (c *Contract) check(r *http.Request, sent []byte, resp *http.Response, got 
 		return fmt.Errorf("the status is not documented")
 	}
 	c.saw(r.Method, route.Path, resp.StatusCode)
+	if err := c.checkLines(route.Operation, sent, resp.StatusCode, resp.Header.Get("Content-Type"), got); err != nil {
+		return err
+	}
 	probe.Body = io.NopCloser(bytes.NewReader(sent))
 	input := &openapi3filter.RequestValidationInput{
 		Request: probe, PathParams: params, Route: route,

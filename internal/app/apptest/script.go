@@ -31,7 +31,7 @@ import (
 // A body that begins with a brace is sent as JSON unless a header says otherwise,
 // any other as a form. Of the answer, the headers named must have the value given
 // (a lone * stands for any, - for none), and the JSON must hold what is given:
-// lists whole, objects in part, "*" for any value. $name is a saved value;
+// lists whole, objects in part, "*" for any value; an answer of lines is a list. $name is a saved value;
 // $(…) calls one of the functions in generate.
 
 // Scripts runs every script of the folder, each on a server of its own.
@@ -128,7 +128,7 @@ func (s *script) compare(got Answer, lines []string) {
 	for _, line := range lines[1:] {
 		name, value, header := strings.Cut(line, ": ")
 		switch {
-		case expected.Len() == 0 && header && !strings.HasPrefix(line, "{"):
+		case expected.Len() == 0 && header && !strings.HasPrefix(line, "{") && !strings.HasPrefix(line, "["):
 			s.header(got, name, s.expand(value), fail)
 		case strings.HasPrefix(line, "save "):
 			s.save(got, line)
@@ -141,7 +141,7 @@ func (s *script) compare(got Answer, lines []string) {
 		if err := json.Unmarshal([]byte(text), &wanted); err != nil {
 			s.t.Fatalf("%s: the expected JSON is not valid: %v: %s", s.where, err, text)
 		}
-		if err := json.Unmarshal(got.Body, &have); err != nil {
+		if err := json.Unmarshal(got.JSONBody(), &have); err != nil {
 			fail("the body is not JSON")
 			return
 		}
@@ -174,7 +174,7 @@ func (s *script) save(got Answer, line string) {
 		return
 	}
 	var value any
-	if err := json.Unmarshal(got.Body, &value); err != nil {
+	if err := json.Unmarshal(got.JSONBody(), &value); err != nil {
 		s.t.Fatalf("%s: the body is not JSON: %s", s.where, got.Body)
 	}
 	for part := range strings.SplitSeq(fields[2], ".") {

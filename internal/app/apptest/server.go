@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -159,6 +160,15 @@ func (a Answer) JSON(t *testing.T) map[string]any {
 		t.Fatalf("the body is not a JSON object: %q", a.Body)
 	}
 	return m
+}
+
+// JSONBody is the body, or where that is lines of JSON, the list of them.
+func (a Answer) JSONBody() []byte {
+	if a.Header.Get("Content-Type") != ndjson {
+		return a.Body
+	}
+	lines := bytes.Split(bytes.TrimSuffix(a.Body, []byte("\n")), []byte("\n"))
+	return slices.Concat([]byte("["), bytes.Join(lines, []byte(",")), []byte("]"))
 }
 
 // Do sends a request as it is.

@@ -298,6 +298,10 @@ func everyday(t *testing.T, s *store.Store, size crowd) []deed {
 		{"forgetting revocations", func() error { _, err := s.ForgetRevocations(ctx, now); return err }},
 		{"one event", func() error { _, err := s.Event(ctx, org, first.ID); return err }},
 		{"creating an agent", func() error { a, c, e := draft(); return s.CreateAgent(ctx, a, c, e) }},
+		{"agents by email", func() error {
+			_, err := s.AgentsByEmail(ctx, org, []string{"77@example.com", "78@example.com", "none"})
+			return err
+		}},
 		{"updating an agent", func() error { return update(ctx, s, a, func() {}) }},
 		{"an agent's credentials", func() error { _, err := s.Credentials(ctx, org, a.ID, page.Query{Limit: page.MaxLimit}); return err }},
 		{"watching the clock", func() error {

@@ -179,13 +179,8 @@ func checkSchema(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	sources := p.ListSources()
-	newest := sources[len(sources)-1].Version
-	var have int64
-	err = db.QueryRowContext(ctx, "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied").Scan(&have)
-	if code(err) == undefinedTable {
-		err = nil
-	}
+	newest := newest(p)
+	have, err := store.SchemaOf(ctx, db, noTable)
 	if err != nil {
 		return fmt.Errorf("reading the version of the schema: %w", err)
 	}
@@ -218,6 +213,9 @@ func grant(ctx context.Context, db *sql.DB, role string) error {
 		"GRANT INSERT, UPDATE ON organizations, agents, credentials, credential_uses, signing_keys, audit_streams TO " + name,
 		"GRANT INSERT, DELETE ON agent_capabilities, revoked_tokens, idempotency_keys TO " + name,
 		"GRANT INSERT, UPDATE, DELETE ON rotation_policies, credential_instances TO " + name,
+		"GRANT INSERT, UPDATE ON revocations TO " + name,
+		"GRANT INSERT, UPDATE, DELETE ON revocation_agents TO " + name,
+		"GRANT UPDATE ON agent_capabilities TO " + name,
 		"GRANT UPDATE ON change_counter, audit_head TO " + name,
 		"GRANT INSERT ON audit_events, audit_checkpoints TO " + name,
 		"GRANT INSERT, UPDATE ON audit_key, audit_tiles TO " + name,

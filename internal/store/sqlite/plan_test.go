@@ -82,6 +82,8 @@ func TestNoStatementReadsAWholeTable(t *testing.T) {
 		return event, nil
 	})
 	must(err)
+	_, err = s.AgentsByEmail(ctx, org, []string{"a@example.com", "x@example.com"})
+	must(err)
 	must(s.SaveVerifier(ctx, c.ID, c.Verifier))
 	must(s.RevokeToken(ctx, uuid.New(), now, audit.System("test").Event(now, org, audit.TokenRevoked, a.Target())))
 	_, err = s.TokenRevoked(ctx, uuid.New())

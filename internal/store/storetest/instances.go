@@ -20,7 +20,7 @@ func instanceTests() []test {
 	}
 }
 
-func (b *bench) seen(c credential.Credential, name string, at time.Time) credential.Instance {
+func (b *bench) sighting(c credential.Credential, name string, at time.Time) credential.Instance {
 	return credential.Instance{CredentialID: c.ID, Name: name, Named: true, FirstUsedAt: at, LastUsedAt: at}
 }
 
@@ -35,11 +35,11 @@ func instancesRead(b *bench) {
 	a, first := b.create(b.draft())
 	second := b.add(a, b.credential(a))
 	_, foreign := b.create(b.draft())
-	one, two, three := b.seen(first, "one", b.now()), b.seen(first, "two", b.now()), b.seen(second, "one", b.now())
+	one, two, three := b.sighting(first, "one", b.now()), b.sighting(first, "two", b.now()), b.sighting(second, "one", b.now())
 	two.Named = false
-	like := b.seen(first, "two", b.now()) // a name that reads like an address is another
+	like := b.sighting(first, "two", b.now()) // a name that reads like an address is another
 	counter := b.counter()
-	b.must("noting", b.store.NoteInstances(b.Context(), []credential.Instance{one, two, three, like, b.seen(foreign, "one", b.now())}))
+	b.must("noting", b.store.NoteInstances(b.Context(), []credential.Instance{one, two, three, like, b.sighting(foreign, "one", b.now())}))
 	wantSame(b, "the instances", b.instances(first, one.LastUsedAt), []credential.Instance{like, three, two, one})
 	wantSame(b, "the newer ones", b.instances(first, three.LastUsedAt), []credential.Instance{like, three})
 	if b.counter() != counter {
@@ -53,7 +53,7 @@ func instancesRead(b *bench) {
 
 func instancesForward(b *bench) {
 	_, c := b.create(b.draft())
-	early, late, later := b.seen(c, "one", b.now()), b.seen(c, "one", b.now()), b.seen(c, "one", b.now())
+	early, late, later := b.sighting(c, "one", b.now()), b.sighting(c, "one", b.now()), b.sighting(c, "one", b.now())
 	for _, step := range []struct{ note, last credential.Instance }{{late, late}, {early, late}, {late, late}, {later, later}} {
 		b.must("noting", b.store.NoteInstances(b.Context(), []credential.Instance{step.note}))
 		want := step.last
@@ -68,9 +68,9 @@ func instancesBounded(b *bench) {
 	var many []credential.Instance
 	at := b.now()
 	for i := range credential.MaxInstances + 300 {
-		many = append(many, b.seen(c, fmt.Sprintf("i-%d", i), at))
+		many = append(many, b.sighting(c, fmt.Sprintf("i-%d", i), at))
 	}
-	b.must("noting", b.store.NoteInstances(b.Context(), append(many, b.seen(other, "one", at))))
+	b.must("noting", b.store.NoteInstances(b.Context(), append(many, b.sighting(other, "one", at))))
 	if n := len(b.instances(c, at)); n != credential.MaxInstances+1 {
 		b.Errorf("%d are kept, want %d and the other credential's", n, credential.MaxInstances)
 	}
@@ -88,7 +88,7 @@ func instancesTogether(b *bench) {
 	for _, err := range together(6, func(node int) error {
 		var seen []credential.Instance
 		for i := range 50 {
-			seen = append(seen, b.seen(c, fmt.Sprintf("i-%02d", i), at.Add(time.Duration(node)*time.Second)))
+			seen = append(seen, b.sighting(c, fmt.Sprintf("i-%02d", i), at.Add(time.Duration(node)*time.Second)))
 		}
 		return b.store.NoteInstances(b.Context(), seen)
 	}) {
@@ -108,7 +108,7 @@ func instancesTogether(b *bench) {
 func instancesForgotten(b *bench) {
 	_, c := b.create(b.draft())
 	now := time.Now().UTC().Truncate(time.Microsecond)
-	old, young := b.seen(c, "old", now.Add(-credential.InstancesKept-time.Hour)), b.seen(c, "young", now.Add(-time.Hour))
+	old, young := b.sighting(c, "old", now.Add(-credential.InstancesKept-time.Hour)), b.sighting(c, "young", now.Add(-time.Hour))
 	b.must("noting", b.store.NoteInstances(b.Context(), []credential.Instance{old, young}))
 	b.must("maintaining", b.store.Maintain(b.Context(), now))
 	wantSame(b, "what is left", b.instances(c, old.LastUsedAt), []credential.Instance{young})

@@ -8,6 +8,7 @@ import (
 	"git.sentryagent.ai/sentryagent-idp/internal/credential"
 	"git.sentryagent.ai/sentryagent-idp/internal/keys"
 	"git.sentryagent.ai/sentryagent-idp/internal/organization"
+	"git.sentryagent.ai/sentryagent-idp/internal/revocation"
 	"git.sentryagent.ai/sentryagent-idp/internal/store"
 	"git.sentryagent.ai/sentryagent-idp/internal/token"
 	"git.sentryagent.ai/sentryagent-idp/internal/transparency"
@@ -28,6 +29,7 @@ var (
 	_ organization.Store    = (*store.Store)(nil)
 	_ token.Source          = (*store.Store)(nil)
 	_ token.RevocationStore = (*store.Store)(nil)
+	_ revocation.Store      = (*store.Store)(nil)
 	_ transparency.Store    = (*store.Store)(nil)
 	_ transparency.KeyStore = (*store.Store)(nil)
 )
@@ -50,6 +52,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"Organizations", organizationTests()},
 		{"Agents", agentTests()},
 		{"AgentLists", agentListTests()},
+		{"NewAgents", newAgentTests()},
 		{"Credentials", credentialTests()},
 		{"Holders", holderTests()},
 		{"Policies", policyTests()},
@@ -59,6 +62,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"Events", eventTests()},
 		{"Counter", counterTests()},
 		{"Revocations", revocationTests()},
+		{"RevocationsOfAgents", revocationsOfAgentsTests()},
 		{"Keys", keyTests()},
 		{"Tree", treeTests()},
 		{"Retention", retentionTests()},
