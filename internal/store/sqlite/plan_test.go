@@ -50,7 +50,7 @@ var (
 	parameter = regexp.MustCompile(`\?(\d+)`)
 	// Tables of one row, or of a handful, are scanned, and what a statement brings along; so is an index that gives
 	// all organizations in order, or what is marked for the schedule alone.
-	scanned = regexp.MustCompile(`^SCAN (n|given|change_counter|audit_head|[ht]|part|audit_tree|audit_clock|audit_drop|database_clock|signing_keys|\d+ CONSTANT ROWS?|CONSTANT ROW|organizations USING INDEX organizations_by_time|c USING INDEX credentials_(pending|to_retire)|rotation_policies USING (COVERING )?INDEX rotation_policies_to_apply)$`)
+	scanned = regexp.MustCompile(`^SCAN (n|given|change_counter|audit_head|[ht]|part|audit_tree|audit_clock|audit_drop|database_clock|signing_keys|\d+ CONSTANT ROWS?|CONSTANT ROW|organizations USING INDEX organizations_by_time|revocations USING INDEX revocations_kept|c USING INDEX credentials_(pending|to_retire)|rotation_policies USING (COVERING )?INDEX rotation_policies_to_apply)$`)
 )
 
 // TestNoStatementReadsAWholeTable lets the store do all it can do and asks the
