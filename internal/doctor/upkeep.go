@@ -34,13 +34,10 @@ func signingKeys(_ context.Context, s *state) ([]string, error) {
 		return f, nil
 	}
 	signer, err := s.app.Ring.Signer(s.now)
-	if err != nil {
-		f.when(true, "there is no signing key yet: agentidp serve makes the first one")
-		return f, nil
-	}
+	f.when(err != nil, "there is no signing key yet: agentidp serve makes the first one")
 	for _, k := range s.app.Ring.List() {
 		age := s.now.Sub(k.ActivatesAt)
-		f.when(k.KID == signer.KID() && age > maxKeyAge, "the signing key %s is %d days old: agentidp keys rotate makes the next one, and nobody notices", k.KID, age/day)
+		f.when(err == nil && k.KID == signer.KID() && age > maxKeyAge, "the signing key %s is %d days old: agentidp keys rotate makes the next one, and nobody notices", k.KID, age/day)
 	}
 	return f, nil
 }

@@ -167,7 +167,7 @@ func TestTheAlignmentNamesEveryField(t *testing.T) {
 		"OASF record": "name version schema_version description authors created_at skills domains locators modules annotations " +
 			"id email agentType version capabilities owner deploymentEnv status createdAt updatedAt lastAuthAt metadata",
 	} {
-		for _, field := range strings.Fields(fields) {
+		for field := range strings.FieldsSeq(fields) {
 			if !strings.Contains(sections[title], "`"+field+"`") {
 				t.Errorf("the first column of %q does not name %s", title, field)
 			}

@@ -44,7 +44,7 @@ func newEngine(t *testing.T) *engine {
 		}
 	}
 	// Not the test's own folder: what an engine leaves cannot always be removed.
-	dir, err := os.MkdirTemp("", "agentidp-image-")
+	dir, err := os.MkdirTemp("", "agentidp-image-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

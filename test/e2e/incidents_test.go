@@ -100,22 +100,7 @@ func TestRunbookAuditVerification(t *testing.T) {
 	refuses(t, "audit-verification", append(env, "EVIDENCE="+good), "never written over", "gather")
 	runbook(t, "embedded-backup", append([]string{"DATA_DIR=" + data, "BACKUP_DIR=" + backups}, runbookEnv...), "backup")
 
-	rows, err := database.db.Query("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit_events'")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var triggers []string
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			t.Fatal(err)
-		}
-		triggers = append(triggers, name)
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
-	_ = rows.Close()
+	triggers := database.texts("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit_events'")
 	for _, name := range triggers {
 		database.exec("DROP TRIGGER " + name)
 	}
@@ -156,6 +141,27 @@ func TestRunbookAuditVerification(t *testing.T) {
 	if r.code != 0 {
 		t.Errorf("after the restore: exit code %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
+}
+
+// texts gives the one column of a query.
+func (o owner) texts(query string) (all []string) {
+	o.t.Helper()
+	rows, err := o.db.Query(query)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			o.t.Fatal(err)
+		}
+		all = append(all, text)
+	}
+	if err := rows.Err(); err != nil {
+		o.t.Fatal(err)
+	}
+	return all
 }
 
 // TestRunbookRedisDown takes Redis away under load: no request fails, and the script brings
