@@ -100,7 +100,7 @@ func (e *engine) base() (mounts []string) {
 	if err := os.WriteFile(filepath.Join(root, "bin", "busybox"), program, 0o755); err != nil {
 		e.t.Fatal(err)
 	}
-	for _, name := range []string{"sh", "mkdir", "chmod", "printf"} {
+	for _, name := range []string{"sh", "mkdir", "chmod", "printf", "cp"} {
 		if err := os.Symlink("busybox", filepath.Join(root, "bin", name)); err != nil {
 			e.t.Fatal(err)
 		}
