@@ -170,7 +170,7 @@ func (b *importBatch) prepare(ctx context.Context, i int) (New, error) {
 	if asked == nil {
 		return one, nil
 	}
-	issued, err := b.service.minter.Mint(ctx, b.org, a.ID, asked.Label, asked.ExpiresAt)
+	issued, err := b.service.minter.MintFirst(ctx, b.org, a.ID, a.Type, *asked)
 	if err != nil {
 		return New{}, err
 	}

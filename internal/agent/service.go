@@ -112,7 +112,7 @@ func (s *Service) Create(ctx context.Context, by policy.Caller, org uuid.UUID, d
 	if len(taken.Items) > 0 {
 		return Agent{}, credential.Issued{}, Exists(a.Email)
 	}
-	issued, err := s.minter.MintFirst(ctx, org, a.ID, a.Type)
+	issued, err := s.minter.MintFirst(ctx, org, a.ID, a.Type, credential.Request{})
 	if err != nil {
 		return Agent{}, credential.Issued{}, err
 	}

@@ -144,9 +144,9 @@ func (m *Minter) Under(policies PolicySource) *Minter {
 	return &Minter{hasher: m.hasher, policies: policies, now: m.now}
 }
 
-// MintFirst is Mint for an agent that is being made: the end is that of the policy for
-// its type. It fails with UNAVAILABLE too where that cannot be read.
-func (m *Minter) MintFirst(ctx context.Context, organization, agentID uuid.UUID, agentType string) (Issued, error) {
+// MintFirst is Mint for an agent that is being made: the end is not later than that of the
+// policy for its type. It fails with UNAVAILABLE too where that cannot be read.
+func (m *Minter) MintFirst(ctx context.Context, organization, agentID uuid.UUID, agentType string, r Request) (Issued, error) {
 	var p *RotationPolicy
 	if m.policies != nil {
 		var err error
@@ -154,7 +154,8 @@ func (m *Minter) MintFirst(ctx context.Context, organization, agentID uuid.UUID,
 			return Issued{}, err
 		}
 	}
-	issued, err := m.Mint(ctx, organization, agentID, "", time.Time{})
+	issued, err := m.Mint(ctx, organization, agentID, r.Label, r.ExpiresAt)
+	issued.Canary = r.Canary
 	issued.ExpiresAt = p.end(issued.Credential)
 	return issued, err
 }
