@@ -24,7 +24,7 @@ func TestMoreConnectionsThanMayBeOpenWaitUntilOneIsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask := func() (net.Conn, <-chan error) {
-		conn, err := net.Dial("tcp", address.Host) //nolint:noctx // of this machine
+		conn, err := net.Dial("tcp", address.Host)
 		if err != nil {
 			t.Fatal(err)
 		}

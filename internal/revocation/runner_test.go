@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ import (
 // jobs is a revocation.Store of which a runner sees one job.
 type jobs struct {
 	revocation.Store // panics where a runner asks for more than it should
+	mu               sync.Mutex
 	job              revocation.Job
 	steps            []int
 	takes            func(step int) time.Duration
@@ -24,10 +26,14 @@ type jobs struct {
 }
 
 func (s *jobs) OldestRevocation(context.Context) (revocation.Job, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.job, !s.job.Completed(), nil
 }
 
 func (s *jobs) SeizeRevocation(_ context.Context, j revocation.Job, holder string) (revocation.Job, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if j.Term != s.job.Term {
 		return j, revocation.ErrLost
 	}
@@ -37,6 +43,8 @@ func (s *jobs) SeizeRevocation(_ context.Context, j revocation.Job, holder strin
 }
 
 func (s *jobs) AdvanceRevocation(_ context.Context, j revocation.Job, limit int, now time.Time) (revocation.Job, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := s.fail; err != nil {
 		s.fail = nil
 		return j, err
@@ -98,7 +106,9 @@ func TestAJobThatStandsStillIsTakenOver(t *testing.T) {
 		go r.Run(ctx)
 		for range 8 { // it moves, if slowly
 			time.Sleep(time.Second)
+			s.mu.Lock()
 			s.job.Written++
+			s.mu.Unlock()
 		}
 		synctest.Wait()
 		if s.seized != 0 {

@@ -136,7 +136,7 @@ func (s *Store) Events(ctx context.Context, organization uuid.UUID, f audit.Filt
 	// An event of which actor and agent are the same is found by the agent alone.
 	const toOthers = "actor_id IS DISTINCT FROM CAST(agent_id AS text)"
 	w.addText("actor_id = $?", f.ActorID)
-	query := ""
+	var query string
 	switch self, err := uuid.Parse(f.ActorID); {
 	case f.AgentID != uuid.Nil:
 		w.add("agent_id = $?", f.AgentID)
