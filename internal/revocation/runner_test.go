@@ -63,6 +63,14 @@ func (s *jobs) AdvanceRevocation(_ context.Context, j revocation.Job, limit int,
 	return s.job, nil
 }
 
+// now gives how it stands while a runner may be at it.
+func (s *jobs) now() (job revocation.Job, seized int) {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.job, s.seized
+}
+
 func runner(s *jobs) *revocation.Runner {
 	return revocation.NewRunner(revocation.RunnerConfig{Store: s, Logger: slog.New(slog.DiscardHandler), Now: time.Now})
 }
@@ -110,14 +118,12 @@ func TestAJobThatStandsStillIsTakenOver(t *testing.T) {
 			s.job.Written++
 			s.mu.Unlock()
 		}
-		synctest.Wait()
-		if s.seized != 0 {
+		if _, seized := s.now(); seized != 0 {
 			t.Fatal("a job that moves was taken over")
 		}
 		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		if s.seized != 1 || !s.job.Completed() {
-			t.Errorf("seized %d times: %+v", s.seized, s.job)
+		if job, seized := s.now(); seized != 1 || !job.Completed() {
+			t.Errorf("seized %d times: %+v", seized, job)
 		}
 	})
 }
