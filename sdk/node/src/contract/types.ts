@@ -1,0 +1,598 @@
+// Generated from docs/openapi.yaml by scripts/generate.mjs (npm run generate). Not to be edited.
+
+/** The schemas of the contract, and path, query, body and answer of each operation. */
+export interface Schemas {
+  /** active → suspended, revoked or archived; suspended → active, revoked or archived; revoked → archived */
+  AgentStatus: "active" | "suspended" | "revoked" | "archived";
+  DeploymentEnv: "development" | "staging" | "production";
+  /** the kind of agent */
+  AgentType: string;
+  /** a semantic version, with an optional leading v */
+  Version: string;
+  Capability: string;
+  /** what the agent may be given tokens for: the ceiling of its scope */
+  Capabilities: Schemas["Capability"][];
+  /** unique in the organization; kept in lower case */
+  Email: string;
+  /** the developer or team that answers for the agent; printable, without outer spaces */
+  Owner: string;
+  /** at most 16 KiB of JSON, nested at most 8 levels deep */
+  Metadata: {
+    [key: string]: unknown;
+  };
+  /** how long the agent's tokens live, in seconds; null: as configured. At most TOKEN_TTL_MAX. */
+  TokenTtl: number | null;
+  NewAgent: {
+    email: Schemas["Email"];
+    agentType: Schemas["AgentType"];
+    version: Schemas["Version"];
+    capabilities: Schemas["Capabilities"];
+    owner: Schemas["Owner"];
+    deploymentEnv: Schemas["DeploymentEnv"];
+    metadata?: Schemas["Metadata"];
+    tokenTtlSeconds?: Schemas["TokenTtl"];
+  };
+  AgentPatch: {
+    agentType?: Schemas["AgentType"];
+    version?: Schemas["Version"];
+    capabilities?: Schemas["Capabilities"];
+    owner?: Schemas["Owner"];
+    deploymentEnv?: Schemas["DeploymentEnv"];
+    /** merged into what is there; null empties it */
+    metadata?: {
+      [key: string]: unknown;
+    } | null;
+    tokenTtlSeconds?: Schemas["TokenTtl"];
+  };
+  Agent: {
+    /** never changes */
+    id: string;
+    organizationId: string;
+    email: Schemas["Email"];
+    agentType: Schemas["AgentType"];
+    version: Schemas["Version"];
+    capabilities: Schemas["Capabilities"];
+    owner: Schemas["Owner"];
+    deploymentEnv: Schemas["DeploymentEnv"];
+    status: Schemas["AgentStatus"];
+    createdAt: string;
+    updatedAt: string;
+    /** when the agent last got a token */
+    lastAuthAt: string | null;
+    metadata: Schemas["Metadata"];
+    tokenTtlSeconds: Schemas["TokenTtl"];
+  };
+  CreatedAgent: {
+    /** never changes */
+    id: string;
+    organizationId: string;
+    email: Schemas["Email"];
+    agentType: Schemas["AgentType"];
+    version: Schemas["Version"];
+    capabilities: Schemas["Capabilities"];
+    owner: Schemas["Owner"];
+    deploymentEnv: Schemas["DeploymentEnv"];
+    status: Schemas["AgentStatus"];
+    createdAt: string;
+    updatedAt: string;
+    /** when the agent last got a token */
+    lastAuthAt: string | null;
+    metadata: Schemas["Metadata"];
+    tokenTtlSeconds: Schemas["TokenTtl"];
+    credential: Schemas["IssuedCredential"];
+  };
+  AgentList: {
+    items: Schemas["Agent"][];
+    nextCursor: Schemas["NextCursor"];
+  };
+  /** where the next page begins; null on the last one */
+  NextCursor: string | null;
+  Reason: {
+    /** why, for the record; printable, without outer spaces */
+    reason?: string;
+  };
+  /** printable, without outer spaces */
+  Label: string;
+  NewCredential: {
+    label?: Schemas["Label"];
+    /** in the future, within five years; null: never */
+    expiresAt?: string | null;
+  };
+  Rotation: {
+    /**
+     * @description how long the old credential lives on, in seconds
+     * @default 86400
+     */
+    overlapSeconds?: number;
+    label?: Schemas["Label"];
+    /** when the successor expires: in the future, within five years; null: never */
+    expiresAt?: string | null;
+  };
+  IssuedCredential: {
+    id: string;
+    /** the agent's id */
+    clientId: string;
+    /** shown this once; null where a request is repeated */
+    clientSecret: string | null;
+    label: Schemas["Label"];
+    createdAt: string;
+    expiresAt: string | null;
+    /** the credential this one succeeds */
+    rotatedFrom: string | null;
+  };
+  Credential: {
+    id: string;
+    agentId: string;
+    label: Schemas["Label"];
+    status: "active" | "expired" | "revoked";
+    createdAt: string;
+    expiresAt: string | null;
+    lastUsedAt: string | null;
+    rotatedFrom: string | null;
+  };
+  CredentialList: {
+    items: Schemas["Credential"][];
+    nextCursor: Schemas["NextCursor"];
+  };
+  Party: {
+    /** agent, credential, token, organization, key, system, request or anonymous */
+    type: string;
+    id: string;
+  };
+  /** what happened */
+  Action: "agent.created" | "agent.updated" | "agent.suspended" | "agent.reactivated" | "agent.revoked" | "agent.archived" | "credential.created" | "credential.rotated" | "credential.revoked" | "token.issued" | "token.denied" | "token.revoked" | "token.introspected" | "key.rotated" | "audit.exported" | "audit.dropped" | "authorization.denied" | "organization.created" | "organization.updated";
+  Event: {
+    id: string;
+    /** the place in the record of the whole installation, without gaps */
+    sequence: number;
+    time: string;
+    organizationId: string;
+    /** the agent the event is about */
+    agentId: string | null;
+    actor: Schemas["Party"];
+    action: Schemas["Action"];
+    target: Schemas["Party"];
+    outcome: "success" | "denied";
+    reason: string;
+    requestId: string;
+    sourceIp: string;
+    details: {
+      [key: string]: unknown;
+    };
+  };
+  EventList: {
+    items: Schemas["Event"][];
+    nextCursor: Schemas["NextCursor"];
+  };
+  OrganizationName: string;
+  /** printable, without outer spaces */
+  DisplayName: string;
+  /** how many agents it may have, archived ones not counted; null: no limit */
+  MaxAgents: number | null;
+  /** how many tokens a minute; null: no limit */
+  TokenRate: number | null;
+  /** its events are kept at least so many days; null: as configured */
+  RetentionDays: number | null;
+  NewOrganization: {
+    name: Schemas["OrganizationName"];
+    displayName?: Schemas["DisplayName"];
+    maxAgents?: Schemas["MaxAgents"];
+    tokenRatePerMinute?: Schemas["TokenRate"];
+    auditRetentionDays?: Schemas["RetentionDays"];
+    /** record introspections one by one */
+    auditIntrospection?: boolean;
+    /** drop no event, however old */
+    legalHold?: boolean;
+  };
+  Proof: {
+    /** the event's canonical bytes */
+    leaf: string;
+    leafIndex: number;
+    treeSize: number;
+    hashes: string[];
+    /** a signed note */
+    checkpoint: string;
+  };
+  Consistency: {
+    from: number;
+    to: number;
+    hashes: string[];
+  };
+  OrganizationPatch: {
+    displayName?: Schemas["DisplayName"];
+    maxAgents?: Schemas["MaxAgents"];
+    tokenRatePerMinute?: Schemas["TokenRate"];
+    auditRetentionDays?: Schemas["RetentionDays"];
+    auditIntrospection?: boolean;
+    legalHold?: boolean;
+  };
+  Organization: {
+    id: string;
+    name: Schemas["OrganizationName"];
+    displayName: Schemas["DisplayName"];
+    maxAgents: Schemas["MaxAgents"];
+    tokenRatePerMinute: Schemas["TokenRate"];
+    auditRetentionDays: Schemas["RetentionDays"];
+    auditIntrospection: boolean;
+    legalHold: boolean;
+    createdAt: string;
+    updatedAt: string;
+  };
+  OrganizationList: {
+    items: Schemas["Organization"][];
+    nextCursor: Schemas["NextCursor"];
+  };
+  TokenRequest: {
+    grant_type: "client_credentials";
+    /** capabilities of the agent, separated by single spaces */
+    scope?: string;
+    /** absolute URIs without a fragment */
+    resource?: string[];
+    /** visible ASCII */
+    audience?: string;
+    client_id?: string;
+    /** unless the client authenticates by Basic */
+    client_secret?: string;
+  };
+  TokenAnswer: {
+    /** a JWT after RFC 9068 */
+    access_token: string;
+    token_type: "Bearer";
+    /** seconds */
+    expires_in: number;
+    scope: string;
+  };
+  IntrospectionRequest: {
+    token: string;
+    /** not needed */
+    token_type_hint?: string;
+    client_id?: string;
+    /** unless the caller authenticates otherwise */
+    client_secret?: string;
+  };
+  RevocationRequest: {
+    token: string;
+    /** not needed */
+    token_type_hint?: string;
+    client_id?: string;
+    /** unless the caller authenticates otherwise */
+    client_secret?: string;
+  };
+  Introspection: {
+    active: boolean;
+    scope?: string;
+    client_id?: string;
+    sub?: string;
+    aud?: string | string[];
+    iss?: string;
+    exp?: number;
+    iat?: number;
+    nbf?: number;
+    jti?: string;
+    token_type?: "Bearer";
+    /** the organization */
+    org?: string;
+    agent_type?: string;
+    owner?: string;
+    deployment_env?: string;
+    /** the credential the token was obtained with */
+    cid?: string;
+  };
+  Texts: string[];
+  ServerMetadata: {
+    issuer: string;
+    token_endpoint: string;
+    introspection_endpoint: string;
+    revocation_endpoint: string;
+    jwks_uri: string;
+    grant_types_supported: Schemas["Texts"];
+    response_types_supported: Schemas["Texts"];
+    token_endpoint_auth_methods_supported: Schemas["Texts"];
+    introspection_endpoint_auth_methods_supported?: Schemas["Texts"];
+    revocation_endpoint_auth_methods_supported?: Schemas["Texts"];
+    service_documentation?: string;
+    subject_types_supported?: Schemas["Texts"];
+    id_token_signing_alg_values_supported?: Schemas["Texts"];
+  };
+  KeySet: {
+    keys: {
+      kty: "EC" | "OKP" | "RSA";
+      kid: string;
+      alg: "ES256" | "EdDSA" | "RS256";
+      use: "sig";
+      crv?: string;
+      x?: string;
+      y?: string;
+      n?: string;
+      e?: string;
+    }[];
+  };
+  Health: {
+    status: "ok" | "degraded" | "unavailable";
+    version?: string;
+    checks?: {
+      [key: string]: {
+        status: "ok" | "unavailable";
+      };
+    };
+  };
+  Error: {
+    code: "VALIDATION_ERROR" | "AGENT_NOT_FOUND" | "AGENT_ALREADY_EXISTS" | "CREDENTIAL_NOT_FOUND" | "CREDENTIAL_ERROR" | "AUTHENTICATION_REQUIRED" | "INSUFFICIENT_SCOPE" | "RATE_LIMITED" | "CONFLICT" | "PRECONDITION_FAILED" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "UNAVAILABLE" | "INTERNAL";
+    /** for people */
+    message: string;
+    details: {
+      /** the scope that is missing */
+      scope?: string;
+      fields?: {
+        /** the field, dotted, with indexes */
+        field: string;
+        /** the rule it breaks: required, pattern, enum, maximum, unknown, readOnly … */
+        rule: string;
+        message: string;
+      }[];
+    };
+  };
+  OAuthError: {
+    error: "invalid_request" | "invalid_client" | "invalid_scope" | "invalid_target" | "unsupported_grant_type" | "invalid_token" | "insufficient_scope" | "temporarily_unavailable" | "server_error";
+    error_description: string;
+  };
+  listAgents: {
+    query: {
+      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
+      organizationId?: string;
+      status?: Schemas["AgentStatus"];
+      /** agents of this type */
+      agentType?: string;
+      /** agents of this owner */
+      owner?: string;
+      deploymentEnv?: Schemas["DeploymentEnv"];
+      /** agents that have this capability */
+      capability?: string;
+      /** the agent with this email */
+      email?: string;
+      /**
+       * @description at most so many items
+       * @default 50
+       */
+      limit?: number;
+      /** the `nextCursor` of an earlier page */
+      cursor?: string;
+    };
+    answer: Schemas["AgentList"];
+  };
+  createAgent: {
+    body: Schemas["NewAgent"];
+    answer: Schemas["CreatedAgent"];
+  };
+  getAgent: {
+    path: {
+      agentId: string;
+    };
+    answer: Schemas["Agent"];
+  };
+  archiveAgent: {
+    path: {
+      agentId: string;
+    };
+  };
+  patchAgent: {
+    path: {
+      agentId: string;
+    };
+    body: Schemas["AgentPatch"];
+    answer: Schemas["Agent"];
+  };
+  suspendAgent: {
+    path: {
+      agentId: string;
+    };
+    body: Schemas["Reason"];
+    answer: Schemas["Agent"];
+  };
+  reactivateAgent: {
+    path: {
+      agentId: string;
+    };
+    body: Schemas["Reason"];
+    answer: Schemas["Agent"];
+  };
+  revokeAgent: {
+    path: {
+      agentId: string;
+    };
+    body: Schemas["Reason"];
+    answer: Schemas["Agent"];
+  };
+  listCredentials: {
+    path: {
+      agentId: string;
+    };
+    query: {
+      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
+      organizationId?: string;
+      /**
+       * @description at most so many items
+       * @default 50
+       */
+      limit?: number;
+      /** the `nextCursor` of an earlier page */
+      cursor?: string;
+    };
+    answer: Schemas["CredentialList"];
+  };
+  createCredential: {
+    path: {
+      agentId: string;
+    };
+    body: Schemas["NewCredential"];
+    answer: Schemas["IssuedCredential"];
+  };
+  rotateCredential: {
+    path: {
+      agentId: string;
+      credentialId: string;
+    };
+    body: Schemas["Rotation"];
+    answer: Schemas["IssuedCredential"];
+  };
+  revokeCredential: {
+    path: {
+      agentId: string;
+      credentialId: string;
+    };
+  };
+  listEvents: {
+    query: {
+      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
+      organizationId?: string;
+      /** events about this agent */
+      agentId?: string;
+      /** events this actor caused */
+      actorId?: string;
+      action?: Schemas["Action"];
+      /** events that ended so */
+      outcome?: "success" | "denied";
+      /** events at this time or later; a + is written %2B */
+      from?: string;
+      /** events before this time; a + is written %2B */
+      to?: string;
+      /**
+       * @description at most so many items
+       * @default 50
+       */
+      limit?: number;
+      /** the `nextCursor` of an earlier page */
+      cursor?: string;
+    };
+    answer: Schemas["EventList"];
+  };
+  getEvent: {
+    path: {
+      eventId: string;
+    };
+    answer: Schemas["Event"];
+  };
+  proveEvent: {
+    path: {
+      eventId: string;
+    };
+    answer: Schemas["Proof"];
+  };
+  exportEvents: {
+    query: {
+      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
+      organizationId?: string;
+      /**
+       * @description lines of JSON, CSV, or lines of OCSF events
+       * @default ndjson
+       */
+      format?: "ndjson" | "csv" | "ocsf";
+      /**
+       * @description the events of all organizations; needs `organizations:admin` of the operator
+       * @default false
+       */
+      all?: boolean;
+      /** only events after this sequence */
+      after?: number;
+      /** events at this time or later; a + is written %2B */
+      from?: string;
+      /** events before this time; a + is written %2B */
+      to?: string;
+      /**
+       * @description with hashes and checkpoints, so that the export can be verified; `ndjson` only
+       * @default false
+       */
+      proof?: boolean;
+    };
+  };
+  checkpoint: Record<string, never>;
+  checkpointKey: Record<string, never>;
+  proveConsistency: {
+    query: {
+      /** the older size */
+      from: number;
+      /** the newer size; that of the newest checkpoint where it is not given */
+      to?: number;
+    };
+    answer: Schemas["Consistency"];
+  };
+  tile: {
+    path: {
+      level: string;
+      index: string;
+    };
+  };
+  entries: {
+    path: {
+      index: string;
+    };
+  };
+  listOrganizations: {
+    query: {
+      /**
+       * @description at most so many items
+       * @default 50
+       */
+      limit?: number;
+      /** the `nextCursor` of an earlier page */
+      cursor?: string;
+    };
+    answer: Schemas["OrganizationList"];
+  };
+  createOrganization: {
+    body: Schemas["NewOrganization"];
+    answer: Schemas["Organization"];
+  };
+  getOrganization: {
+    path: {
+      organizationId: string;
+    };
+    answer: Schemas["Organization"];
+  };
+  patchOrganization: {
+    path: {
+      organizationId: string;
+    };
+    body: Schemas["OrganizationPatch"];
+    answer: Schemas["Organization"];
+  };
+  issueToken: {
+    body: Schemas["TokenRequest"];
+    answer: Schemas["TokenAnswer"];
+  };
+  introspectToken: {
+    body: Schemas["IntrospectionRequest"];
+    answer: Schemas["Introspection"];
+  };
+  revokeToken: {
+    body: Schemas["RevocationRequest"];
+  };
+  serverMetadata: {
+    answer: Schemas["ServerMetadata"];
+  };
+  openidMetadata: {
+    answer: Schemas["ServerMetadata"];
+  };
+  keySet: {
+    answer: Schemas["KeySet"];
+  };
+  health: {
+    answer: Schemas["Health"];
+  };
+  live: {
+    answer: Schemas["Health"];
+  };
+  ready: {
+    answer: Schemas["Health"];
+  };
+  apiDocs: Record<string, never>;
+  apiDocsAsset: {
+    path: {
+      asset: string;
+    };
+  };
+  contractYAML: Record<string, never>;
+  contractJSON: {
+    answer: Record<string, never>;
+  };
+}
