@@ -6,7 +6,7 @@ COVERAGE_LEAST := 85
 RACE := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 LINT := go tool -modfile=tools/go.mod
 
-.PHONY: help build image image-test sbom upgrade-test run test unit e2e fleet cover lint fmt fuzz bench bench-quick bench-audit bench-growth gitleaks soak-rotation clean
+.PHONY: help build image image-test sbom upgrade-test run test unit e2e fleet sdk sdk-generate cover lint fmt fuzz bench bench-quick bench-audit bench-growth gitleaks soak-rotation clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -37,6 +37,7 @@ test: ## all tests: units, contract, floors, end to end, coverage
 	go test $(RACE) -timeout 15m -cover -covermode=atomic -coverpkg=./internal/...,./cmd/... ./... -args -test.gocoverdir=$(CURDIR)/.coverage/unit
 	$(if $(RACE),go test -count=1 -timeout 15m -run 'Million|Allocations' ./internal/app,@true)
 	cd test/e2e && E2E_COVERDIR=$(CURDIR)/.coverage/e2e go test -count=1 -timeout 15m ./...
+	@$(MAKE) --no-print-directory sdk
 	@$(MAKE) --no-print-directory cover
 
 unit: ## the quick tests alone
@@ -53,6 +54,19 @@ upgrade-test: ## follow the deployment guide, with an upgrade from the commit be
 	git worktree add -q --detach $$old/tree HEAD~1; (cd $$old/tree && CGO_ENABLED=0 go build -o $$old/agentidp ./cmd/agentidp); \
 	cd test/e2e && E2E_OLD_BINARY=$$old/agentidp go test -count=1 -v -run TestTheDeploymentGuideIsTrue .
 
+# What npm installs, as the lock file says; made again where that changes.
+NODE_MODULES := sdk/node/node_modules/.package-lock.json
+$(NODE_MODULES): sdk/node/package-lock.json
+	@scripts/needs.sh
+	cd sdk/node && npm ci
+	@touch $@
+
+sdk: $(NODE_MODULES) ## the SDKs, against the real binary
+	cd sdk/node && npm test
+
+sdk-generate: $(NODE_MODULES) ## what the SDKs know of docs/openapi.yaml, after a change of it
+	cd sdk/node && npm run generate
+
 cover: ## coverage of the last make test, and its gate
 	@scripts/coverage.sh $(COVERAGE_LEAST)
 
@@ -65,11 +79,12 @@ bench-quick: ## the same in two minutes, and less exact
 bench-growth: ## what grows with what: agents, credentials, events, connections, overload
 	cd bench && go run . -quick -growth
 
-lint: ## the linters and the formatting
+lint: $(NODE_MODULES) ## the linters and the formatting
 	go vet ./...
 	$(LINT) golangci-lint run ./...
 	cd test/e2e && go tool -modfile=../../tools/go.mod golangci-lint run --config ../../.golangci.yml ./...
 	cd bench && go tool -modfile=../tools/go.mod golangci-lint run --config ../.golangci.yml ./...
+	cd sdk/node && npm run lint
 	@unformatted=$$($(LINT) gofumpt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not formatted:"; echo "$$unformatted"; exit 1; }
 
 fmt: ## format the code
@@ -90,4 +105,4 @@ soak-rotation: ## 200 clients rotate every second for five minutes of real authe
 	AGENTIDP_SOAK=5m AGENTIDP_SOAK_CLIENTS=200 go test -count=1 -timeout 20m -v -run RotationSoak ./internal/app
 
 clean: ## remove what was built and measured
-	rm -rf bin .coverage
+	rm -rf bin .coverage sdk/node/dist sdk/node/coverage sdk/node/node_modules

@@ -51,7 +51,7 @@ func sources(t *testing.T) map[string][]string {
 			return err
 		}
 		if entry.IsDir() && path != "." {
-			if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil || strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata" {
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil || strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata" || entry.Name() == "node_modules" {
 				return filepath.SkipDir // a module of its own, or no code
 			}
 		}

@@ -2,6 +2,9 @@ module git.sentryagent.ai/sentryagent-idp
 
 go 1.26.0
 
+// Packages of npm may hold Go files.
+ignore node_modules
+
 require (
 	github.com/getkin/kin-openapi v0.153.0
 	github.com/go-jose/go-jose/v4 v4.1.9

@@ -14,6 +14,7 @@ export default tseslint.config(
       '@typescript-eslint/no-invalid-void-type': 'off', // what an operation without an answer gives
       '@typescript-eslint/no-unnecessary-condition': 'off', // what comes over the wire is not always what its type says
       '@typescript-eslint/no-dynamic-delete': 'off',
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
     },
   },
   { files: ['src/**/*.ts'], rules: { 'max-lines': ['error', 300], '@typescript-eslint/explicit-module-boundary-types': 'off' } },

@@ -1,7 +1,8 @@
-// Writes what the SDK knows of the contract: src/contract/types.ts, the types of every schema and operation, and
-// src/contract/routes.ts, how each operation is called. With --check nothing is written, and what is not fresh fails.
+// Writes what the SDK knows of the contract, into src/contract. With --check nothing is written, and what is not fresh fails.
 //
-// Only what callers can use is kept: of an operation its path, query, body and answer, but no errors, headers and examples.
+//   types.ts   every schema, and query and body of each operation: what the package publishes
+//   calls.ts   path and answer of each operation
+//   routes.ts  how each operation is called
 import { readFile, writeFile } from 'node:fs/promises';
 import openapiTS, { astToString } from 'openapi-typescript';
 import { parse } from 'yaml';
@@ -15,7 +16,7 @@ const spec = parse(await readFile(contract, 'utf8'));
 const operations = Object.entries(spec.paths).flatMap(([path, item]) =>
   methods.filter((method) => item[method]).map((method) => ({ path, method, operation: item[method] })),
 );
-const files = { 'types.ts': note + (await types()), 'routes.ts': note + routes() };
+const files = { ...(await types()), 'routes.ts': note + routes() };
 
 const stale = [];
 for (const [name, text] of Object.entries(files)) {
@@ -28,26 +29,43 @@ if (process.argv.includes('--check') && stale.length > 0) {
 }
 for (const name of stale) await writeFile(new URL(name, folder), files[name]);
 
-/** The types. Each operation is written as one more schema, so that openapi-typescript makes a flat type of it. */
+/** The types. Each operation is written as two more schemas, so that openapi-typescript makes flat types of it. */
 async function types() {
   const schemas = { ...spec.components.schemas };
+  const calls = new Set();
   for (const { operation } of operations) {
     const body = operation.requestBody && Object.values(operation.requestBody.content)[0].schema;
-    const properties = { path: parameters(operation, 'path'), query: parameters(operation, 'query'), body, answer: answerOf(operation) };
-    const given = Object.entries(properties).filter(([, schema]) => schema !== undefined);
-    schemas[operation.operationId] = { type: 'object', required: given.map(([name]) => name), properties: Object.fromEntries(given) };
+    const input = objectOf({ query: parameters(operation, 'query'), body });
+    const call = objectOf({ path: parameters(operation, 'path'), answer: answerOf(operation) });
+    if (input) schemas[operation.operationId] = input;
+    if (call) schemas[`${operation.operationId}.call`] = call;
+    calls.add(`${operation.operationId}.call`);
   }
   const bare = JSON.parse(JSON.stringify(schemas, (key, value) => (key === 'format' && typeof value === 'string' ? undefined : value)));
   const nodes = await openapiTS({ openapi: spec.openapi, info: spec.info, paths: {}, components: { schemas: bare } }, { defaultNonNullable: false });
-  const text = astToString(nodes.filter((node) => node.name?.text === 'components'));
-  const inner = text.slice(text.indexOf('schemas: {') + 'schemas: {'.length, text.indexOf('\n    };\n'));
-  const lines = inner
+  const { members } = nodes.find((node) => node.name?.text === 'components').members.find((member) => member.name.text === 'schemas').type;
+  const print = (wanted) => members.filter((member) => calls.has(member.name.text) === wanted).map((member) => tidy(astToString(member))).join('');
+  return {
+    'types.ts': `${note}/** The schemas of the contract, and query and body of each operation. */\nexport interface Schemas {\n${print(false)}}\n`,
+    'calls.ts': `${note}import type { Schemas } from './types.js';\n\n/** Path and answer of each operation. */\nexport interface Calls {\n${print(true)}}\n`,
+  };
+}
+
+function objectOf(properties) {
+  const given = Object.entries(properties).filter(([, schema]) => schema !== undefined);
+  return given.length > 0 ? { type: 'object', required: given.map(([name]) => name), properties: Object.fromEntries(given) } : undefined;
+}
+
+/** Shorter, and without what helps nobody. */
+function tidy(text) {
+  return text
     .replaceAll('components["schemas"]', 'Schemas')
-    .replace(/^ +(?:\* @enum|\/\*\* @enum) \{string\}(?: \*\/)?\n/gm, '')
+    .replace(/^"(\w+)\.call"/m, '$1')
+    .replace(/^ *(?:\/\*)?\*{1,2} @enum \{string\}(?: \*\/)?\n/gm, '')
     .replace(/^( *)\/\*\*\n +\* (?:@description )?(.*)\n +\*\/\n/gm, '$1/** $2 */\n')
     .replaceAll('/** @description ', '/** ')
-    .replace(/^ {8,}/gm, (indent) => ' '.repeat(((indent.length - 4) >> 2) * 2 + (indent.length % 4)));
-  return `/** The schemas of the contract, and path, query, body and answer of each operation. */\nexport interface Schemas {${lines}\n}\n`;
+    .replace(/^ */gm, (indent) => ' '.repeat((indent.length >> 2) * 2 + (indent.length % 4)))
+    .replace(/^(?=.)/gm, '  ');
 }
 
 function parameters(operation, place) {

@@ -48,7 +48,7 @@ export function credentialSource(options: CredentialOptions): ReadCredential {
   if (options.clientSecret !== undefined) {
     if (options.clientSecretFile !== undefined) throw invalid('clientSecret', 'conflict', 'give either clientSecret or clientSecretFile');
     const { clientSecret } = options;
-    return async () => usable({ clientId, clientSecret });
+    return () => Promise.resolve(usable({ clientId, clientSecret }));
   }
   const file = options.clientSecretFile;
   if (file === undefined) environmentSecret(); // a missing one is told at once

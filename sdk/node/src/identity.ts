@@ -101,7 +101,7 @@ export class AgentIdentity {
     const { scope, resource, timeoutMs, ...rest } = init;
     const { fetch = globalThis.fetch } = this.#http;
     const given = input instanceof Request ? input : undefined;
-    const url = new URL(given?.url ?? String(input));
+    const url = new URL(input instanceof Request ? input.url : input);
     const signal = rest.signal ?? given?.signal ?? undefined;
     const method = (rest.method ?? given?.method ?? 'GET').toUpperCase();
     const replayable = !(rest.body instanceof ReadableStream); // a stream can be read once

@@ -1,6 +1,6 @@
 // Generated from docs/openapi.yaml by scripts/generate.mjs (npm run generate). Not to be edited.
 
-/** The schemas of the contract, and path, query, body and answer of each operation. */
+/** The schemas of the contract, and query and body of each operation. */
 export interface Schemas {
   /** active → suspended, revoked or archived; suspended → active, revoked or archived; revoked → archived */
   AgentStatus: "active" | "suspended" | "revoked" | "archived";
@@ -358,55 +358,23 @@ export interface Schemas {
       /** the `nextCursor` of an earlier page */
       cursor?: string;
     };
-    answer: Schemas["AgentList"];
   };
   createAgent: {
     body: Schemas["NewAgent"];
-    answer: Schemas["CreatedAgent"];
-  };
-  getAgent: {
-    path: {
-      agentId: string;
-    };
-    answer: Schemas["Agent"];
-  };
-  archiveAgent: {
-    path: {
-      agentId: string;
-    };
   };
   patchAgent: {
-    path: {
-      agentId: string;
-    };
     body: Schemas["AgentPatch"];
-    answer: Schemas["Agent"];
   };
   suspendAgent: {
-    path: {
-      agentId: string;
-    };
     body: Schemas["Reason"];
-    answer: Schemas["Agent"];
   };
   reactivateAgent: {
-    path: {
-      agentId: string;
-    };
     body: Schemas["Reason"];
-    answer: Schemas["Agent"];
   };
   revokeAgent: {
-    path: {
-      agentId: string;
-    };
     body: Schemas["Reason"];
-    answer: Schemas["Agent"];
   };
   listCredentials: {
-    path: {
-      agentId: string;
-    };
     query: {
       /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
       organizationId?: string;
@@ -418,28 +386,12 @@ export interface Schemas {
       /** the `nextCursor` of an earlier page */
       cursor?: string;
     };
-    answer: Schemas["CredentialList"];
   };
   createCredential: {
-    path: {
-      agentId: string;
-    };
     body: Schemas["NewCredential"];
-    answer: Schemas["IssuedCredential"];
   };
   rotateCredential: {
-    path: {
-      agentId: string;
-      credentialId: string;
-    };
     body: Schemas["Rotation"];
-    answer: Schemas["IssuedCredential"];
-  };
-  revokeCredential: {
-    path: {
-      agentId: string;
-      credentialId: string;
-    };
   };
   listEvents: {
     query: {
@@ -464,19 +416,6 @@ export interface Schemas {
       /** the `nextCursor` of an earlier page */
       cursor?: string;
     };
-    answer: Schemas["EventList"];
-  };
-  getEvent: {
-    path: {
-      eventId: string;
-    };
-    answer: Schemas["Event"];
-  };
-  proveEvent: {
-    path: {
-      eventId: string;
-    };
-    answer: Schemas["Proof"];
   };
   exportEvents: {
     query: {
@@ -505,26 +444,12 @@ export interface Schemas {
       proof?: boolean;
     };
   };
-  checkpoint: Record<string, never>;
-  checkpointKey: Record<string, never>;
   proveConsistency: {
     query: {
       /** the older size */
       from: number;
       /** the newer size; that of the newest checkpoint where it is not given */
       to?: number;
-    };
-    answer: Schemas["Consistency"];
-  };
-  tile: {
-    path: {
-      level: string;
-      index: string;
-    };
-  };
-  entries: {
-    path: {
-      index: string;
     };
   };
   listOrganizations: {
@@ -537,62 +462,20 @@ export interface Schemas {
       /** the `nextCursor` of an earlier page */
       cursor?: string;
     };
-    answer: Schemas["OrganizationList"];
   };
   createOrganization: {
     body: Schemas["NewOrganization"];
-    answer: Schemas["Organization"];
-  };
-  getOrganization: {
-    path: {
-      organizationId: string;
-    };
-    answer: Schemas["Organization"];
   };
   patchOrganization: {
-    path: {
-      organizationId: string;
-    };
     body: Schemas["OrganizationPatch"];
-    answer: Schemas["Organization"];
   };
   issueToken: {
     body: Schemas["TokenRequest"];
-    answer: Schemas["TokenAnswer"];
   };
   introspectToken: {
     body: Schemas["IntrospectionRequest"];
-    answer: Schemas["Introspection"];
   };
   revokeToken: {
     body: Schemas["RevocationRequest"];
-  };
-  serverMetadata: {
-    answer: Schemas["ServerMetadata"];
-  };
-  openidMetadata: {
-    answer: Schemas["ServerMetadata"];
-  };
-  keySet: {
-    answer: Schemas["KeySet"];
-  };
-  health: {
-    answer: Schemas["Health"];
-  };
-  live: {
-    answer: Schemas["Health"];
-  };
-  ready: {
-    answer: Schemas["Health"];
-  };
-  apiDocs: Record<string, never>;
-  apiDocsAsset: {
-    path: {
-      asset: string;
-    };
-  };
-  contractYAML: Record<string, never>;
-  contractJSON: {
-    answer: Record<string, never>;
   };
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { routes } from '../contract/routes.js';
+import type { Calls } from '../contract/calls.js';
 import type { Schemas } from '../contract/types.js';
 import { errorOf, invalid } from '../errors.js';
 import { send, type HttpOptions, type HttpRequest } from '../http.js';
@@ -7,26 +8,28 @@ import type { AgentIdentity } from '../identity.js';
 import { wordsOf } from '../settings.js';
 import { Call, type Answer } from './call.js';
 import { Pages, type Page } from './pages.js';
-import type { BodyOf, CallOptions, ChangeOptions, CreateOptions, QueryOf } from './types.js';
+import type { CallOptions, ChangeOptions, CreateOptions } from './types.js';
 
 /** The name of an operation of the contract. */
 type Operation = keyof typeof routes;
-type Member<Op extends Operation, Key extends string> = Schemas[Op] extends { [K in Key]: infer M } ? M : never;
+type Member<Of, Key extends string> = Of extends { [K in Key]: infer M } ? M : never;
 
 /** What an operation answers. */
 type AnswerOf<Op extends Operation> = {
-  json: Member<Op, 'answer'>;
+  json: Member<Member<Calls, Op>, 'answer'>;
   text: string;
   bytes: Uint8Array;
   stream: ReadableStream<Uint8Array>;
   nothing: void;
 }[(typeof routes)[Op]['answer']];
 
+type Input<Op extends Operation, Key extends string> = Member<Member<Schemas, Op>, Key>;
+
 /** All that can be given for one call. */
 interface CallInput<Op extends Operation> {
-  path?: Member<Op, 'path'>;
-  query?: QueryOf<Op>;
-  body?: BodyOf<Op>;
+  path?: Member<Member<Calls, Op>, 'path'>;
+  query?: Input<Op, 'query'>;
+  body?: Input<Op, 'body'>;
   options?: CallOptions & Partial<Pick<CreateOptions & ChangeOptions, 'organizationId' | 'idempotencyKey' | 'ifMatch'>>;
 }
 
@@ -59,7 +62,7 @@ export class Transport {
   /** A list, fetched page by page. */
   pages<Op extends Operation, T>(operation: Op, input: CallInput<Op>): Pages<T> {
     return new Pages<T>((cursor) => {
-      const query = cursor === undefined ? input.query : ({ ...(input.query as object | undefined), cursor } as unknown as QueryOf<Op>);
+      const query = cursor === undefined ? input.query : ({ ...(input.query as object | undefined), cursor } as unknown as Input<Op, 'query'>);
       return this.call(operation, { ...input, query }) as unknown as Promise<Page<T>>;
     });
   }
@@ -67,7 +70,7 @@ export class Transport {
   async #run<Op extends Operation>(operation: Op, input: CallInput<Op>): Promise<Answer<AnswerOf<Op>>> {
     const route: Route = routes[operation];
     const { signal, timeoutMs, scope, organizationId, idempotencyKey, ifMatch } = input.options ?? {};
-    const query = { organizationId, ...(input.query as Record<string, unknown> | undefined) };
+    const query = { organizationId, ...(input.query as Record<string, string> | undefined) };
     const headers: Record<string, string> = { accept: '*/*' };
     if (route.body && input.body !== undefined) headers['content-type'] = route.body;
     if (route.idempotencyKey) headers['idempotency-key'] = idempotencyKey ?? randomUUID();
@@ -97,9 +100,9 @@ export class Transport {
   }
 }
 
-function pathOf(template: string, values: unknown): string {
+function pathOf(template: string, values: Record<string, string> | undefined): string {
   return template.replace(/\{(\w+)\}/g, (_, name: string) => {
-    const value = String((values as Record<string, unknown> | undefined)?.[name] ?? '');
+    const value = values?.[name] ?? '';
     // "", "." and ".." would be another path; an index of tiles holds slashes (C2SP tlog-tiles)
     const parts = name === 'index' ? value.split('/') : [value];
     if (parts.some((part) => /^\.{0,2}$/.test(part))) throw invalid(name, 'required', 'it must name something');
@@ -107,10 +110,10 @@ function pathOf(template: string, values: unknown): string {
   });
 }
 
-function queryOf(values: Record<string, unknown>): string {
+function queryOf(values: Record<string, string | number | boolean | null | undefined>): string {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(values)) {
-    if (value !== undefined && value !== null) query.set(name, value instanceof Date ? value.toISOString() : String(value));
+    if (value !== undefined && value !== null) query.set(name, String(value));
   }
   return query.size > 0 ? `?${query.toString()}` : '';
 }
@@ -118,7 +121,7 @@ function queryOf(values: Record<string, unknown>): string {
 function bodyOf(type: string | undefined, body: unknown): string | URLSearchParams | undefined {
   if (!type || body === undefined) return undefined;
   if (type.endsWith('json') && !type.endsWith('ndjson')) return JSON.stringify(body);
-  if (type !== 'application/x-www-form-urlencoded') return String(body);
+  if (type !== 'application/x-www-form-urlencoded') return (body as string);
   const form = new URLSearchParams();
   for (const [name, value] of Object.entries(body as Record<string, unknown>)) {
     for (const each of Array.isArray(value) ? value : [value]) if (each !== undefined) form.append(name, String(each));

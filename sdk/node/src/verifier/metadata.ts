@@ -23,7 +23,7 @@ export async function fetchJson<T>(http: HttpOptions, url: string): Promise<T> {
 export async function discover(http: HttpOptions, issuer: string): Promise<ServerMetadata> {
   const metadata = await fetchJson<ServerMetadata>(http, `${issuer}/.well-known/oauth-authorization-server`);
   if (metadata.issuer !== issuer) {
-    throw new SentryAgentError(`the metadata is that of ${String(metadata.issuer)}, not of ${issuer}`, { code: 'ISSUER_MISMATCH' });
+    throw new SentryAgentError(`the metadata is that of ${metadata.issuer}, not of ${issuer}`, { code: 'ISSUER_MISMATCH' });
   }
   return metadata;
 }

@@ -102,7 +102,7 @@ async function unpack(claim: unknown): Promise<{ bits: number; bytes: Uint8Array
   const { bits, lst } = (claim ?? {}) as { bits?: unknown; lst?: unknown };
   if (typeof lst !== 'string' || typeof bits !== 'number' || ![1, 2, 4, 8].includes(bits)) throw unknown('the list has no status_list');
   try {
-    return { bits, bytes: await promisify(inflate)(Buffer.from(lst, 'base64url'), { maxOutputLength: largestList } as never) };
+    return { bits, bytes: await promisify(inflate)(Buffer.from(lst, 'base64url'), { maxOutputLength: largestList }) };
   } catch (cause) {
     throw unknown('the list cannot be unpacked', cause);
   }

@@ -66,7 +66,9 @@ export function createVerifier(options: VerifierOptions): Verifier {
   if (!(rules.clockTolerance >= 0)) throw invalid('clockTolerance', 'minimum', 'it must be 0 or more seconds');
   const keys = new KeySet(options, rules.issuer);
   const check = revocationCheck(options, rules, keys);
-  const open = options.onUnavailable === 'failOpen';
+  const onUnavailable = options.onUnavailable ?? 'failClosed';
+  if (!['failClosed', 'failOpen'].includes(onUnavailable)) throw invalid('onUnavailable', 'enum', 'it must be failClosed or failOpen');
+  const open = onUnavailable === 'failOpen';
 
   return {
     async verify(token, { scope, signal } = {}) {

@@ -16,7 +16,7 @@ export default function setup(project: TestProject): () => void {
   const root = resolve(import.meta.dirname, '../..');
   execFileSync(process.execPath, [join(root, 'scripts/build.mjs')], { stdio: 'inherit' });
   const folder = mkdtempSync(join(tmpdir(), 'agentidp-sdk-'));
-  const binary = process.env.AGENTIDP_BINARY ?? join(folder, 'agentidp');
+  const binary = process.env.AGENTIDP_BINARY || join(folder, 'agentidp');
   if (!process.env.AGENTIDP_BINARY) {
     execFileSync('go', ['build', '-o', binary, './cmd/agentidp'], { cwd: resolve(root, '../..'), stdio: 'inherit' });
   }

@@ -1,0 +1,152 @@
+// Generated from docs/openapi.yaml by scripts/generate.mjs (npm run generate). Not to be edited.
+
+import type { Schemas } from './types.js';
+
+/** Path and answer of each operation. */
+export interface Calls {
+  listAgents: {
+    answer: Schemas["AgentList"];
+  };
+  createAgent: {
+    answer: Schemas["CreatedAgent"];
+  };
+  getAgent: {
+    path: {
+      agentId: string;
+    };
+    answer: Schemas["Agent"];
+  };
+  archiveAgent: {
+    path: {
+      agentId: string;
+    };
+  };
+  patchAgent: {
+    path: {
+      agentId: string;
+    };
+    answer: Schemas["Agent"];
+  };
+  suspendAgent: {
+    path: {
+      agentId: string;
+    };
+    answer: Schemas["Agent"];
+  };
+  reactivateAgent: {
+    path: {
+      agentId: string;
+    };
+    answer: Schemas["Agent"];
+  };
+  revokeAgent: {
+    path: {
+      agentId: string;
+    };
+    answer: Schemas["Agent"];
+  };
+  listCredentials: {
+    path: {
+      agentId: string;
+    };
+    answer: Schemas["CredentialList"];
+  };
+  createCredential: {
+    path: {
+      agentId: string;
+    };
+    answer: Schemas["IssuedCredential"];
+  };
+  rotateCredential: {
+    path: {
+      agentId: string;
+      credentialId: string;
+    };
+    answer: Schemas["IssuedCredential"];
+  };
+  revokeCredential: {
+    path: {
+      agentId: string;
+      credentialId: string;
+    };
+  };
+  listEvents: {
+    answer: Schemas["EventList"];
+  };
+  getEvent: {
+    path: {
+      eventId: string;
+    };
+    answer: Schemas["Event"];
+  };
+  proveEvent: {
+    path: {
+      eventId: string;
+    };
+    answer: Schemas["Proof"];
+  };
+  proveConsistency: {
+    answer: Schemas["Consistency"];
+  };
+  tile: {
+    path: {
+      level: string;
+      index: string;
+    };
+  };
+  entries: {
+    path: {
+      index: string;
+    };
+  };
+  listOrganizations: {
+    answer: Schemas["OrganizationList"];
+  };
+  createOrganization: {
+    answer: Schemas["Organization"];
+  };
+  getOrganization: {
+    path: {
+      organizationId: string;
+    };
+    answer: Schemas["Organization"];
+  };
+  patchOrganization: {
+    path: {
+      organizationId: string;
+    };
+    answer: Schemas["Organization"];
+  };
+  issueToken: {
+    answer: Schemas["TokenAnswer"];
+  };
+  introspectToken: {
+    answer: Schemas["Introspection"];
+  };
+  serverMetadata: {
+    answer: Schemas["ServerMetadata"];
+  };
+  openidMetadata: {
+    answer: Schemas["ServerMetadata"];
+  };
+  keySet: {
+    answer: Schemas["KeySet"];
+  };
+  health: {
+    answer: Schemas["Health"];
+  };
+  live: {
+    answer: Schemas["Health"];
+  };
+  ready: {
+    answer: Schemas["Health"];
+  };
+  apiDocsAsset: {
+    path: {
+      asset: string;
+    };
+  };
+  contractJSON: {
+    answer: Record<string, never>;
+  };
+}

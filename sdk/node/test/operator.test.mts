@@ -1,0 +1,300 @@
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import {
+  AgentAlreadyExistsError, AgentIdP, AgentIdentity, AgentNotFoundError, AuthenticationError, AuthorizationError, CredentialError, RateLimitError,
+  SentryAgentError, UnavailableError, ValidationError, type CreatedAgent,
+} from '../src/index.js';
+import { counted, serve, until } from './support/local.mjs';
+import { Server, management, newAgent } from './support/server.mjs';
+
+const groups = ['agents', 'credentials', 'audit', 'organizations', 'oauth', 'service'] as const;
+type Method = (...values: unknown[]) => unknown;
+
+/** Every method of every group, by its name. */
+function methodsOf(idp: AgentIdP): [string, Method][] {
+  return groups.flatMap((group) => {
+    const of = idp[group] as unknown as Record<string, Method>;
+    return Object.getOwnPropertyNames(Object.getPrototypeOf(of))
+      .filter((name) => name !== 'constructor')
+      .map((name): [string, Method] => [`${group}.${name}`, (...values) => of[name]?.(...values)]);
+  });
+}
+
+test('every group of the client is walked', () => {
+  const idp = new AgentIdP({ issuer: 'http://127.0.0.1:1', clientId: 'a', clientSecret: 'b' });
+  expect(Object.keys(idp).filter((name) => name !== 'identity')).toEqual([...groups]);
+});
+
+test('every operation of the contract is reached, by one method each', async () => {
+  const contract = parse(readFileSync(new URL('../../../docs/openapi.yaml', import.meta.url), 'utf8')) as { paths: Record<string, Record<string, unknown>> };
+  const operations = Object.entries(contract.paths).flatMap(([path, item]) =>
+    Object.keys(item)
+      .filter((method) => ['get', 'put', 'post', 'delete', 'patch'].includes(method))
+      .map((method) => `${method.toUpperCase()} ${path}`),
+  );
+  let asked = '';
+  const idp = new AgentIdP({
+    issuer: 'http://127.0.0.1:1',
+    clientId: 'a',
+    clientSecret: 'b',
+    retries: 0,
+    fetch: (input, init) => {
+      const { pathname } = new URL(input);
+      const forToken = pathname === '/oauth2/token' && (init?.headers as Record<string, string>)['authorization']?.startsWith('Basic');
+      if (!forToken) asked = `${init?.method ?? ''} ${pathname}`;
+      return Promise.resolve(new Response('{"access_token":"t","expires_in":60,"scope":"","items":[],"nextCursor":null}'));
+    },
+  });
+  const matches = (operation: string): boolean => new RegExp(`^${operation.replace(/[.]/g, '\\.').replace(/\{\w+\}/g, '(x[0-9])')}$`).test(asked);
+  const reached = new Map<string, string>();
+  for (const [name, method] of methodsOf(idp)) {
+    asked = '';
+    const result = method('x1', 'x2', {}, {});
+    await (Symbol.asyncIterator in Object(result) ? (result as AsyncIterable<unknown>)[Symbol.asyncIterator]().next() : result);
+    const operation = operations.filter((each) => !reached.has(each)).find(matches) ?? operations.find(matches);
+    expect(operation, `${name} asked for ${asked}, which is not in the contract`).toBeDefined();
+    reached.set(operation ?? '', name);
+  }
+  expect(operations.filter((operation) => !reached.has(operation))).toEqual([]);
+});
+
+describe('against the real server', () => {
+  const used = new Set<string>();
+  let server: Server;
+  let idp: AgentIdP;
+  let agent: CreatedAgent;
+  beforeAll(async () => {
+    server = await Server.start();
+    idp = watched(server.idp());
+    agent = await server.register();
+  });
+  afterAll(() => server.end());
+
+  /** Notes which methods were used. */
+  function watched(client: AgentIdP): AgentIdP {
+    for (const group of groups) {
+      const of = client[group];
+      (client as unknown as Record<string, unknown>)[group] = new Proxy(of, {
+        get: (target, name) => {
+          used.add(`${group}.${String(name)}`);
+          const value: unknown = Reflect.get(target, name);
+          return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+        },
+      });
+    }
+    return client;
+  }
+
+  test('an agent lives its life', async () => {
+    const made = await idp.agents.create({ ...newAgent(), metadata: { model: 'small' } }).withResponse();
+    expect(made).toMatchObject({ status: 201, etag: '"1"', replayed: false });
+    expect(made.auditEventId).toMatch(/^[0-9a-f-]{36}$/);
+    expect(made.requestId).not.toBe('');
+    expect(made.headers.get('location')).toBe(`/agents/${made.data.id}`);
+    const { id } = made.data;
+    expect((await idp.agents.get(id)).metadata).toEqual({ model: 'small' });
+    const changed = await idp.agents.update(id, { version: 'v1.1.0' }, { ifMatch: made.etag });
+    expect(changed.version).toBe('v1.1.0');
+    await expect(idp.agents.update(id, { version: 'v1.2.0' }, { ifMatch: made.etag })).rejects.toMatchObject({ code: 'PRECONDITION_FAILED', status: 412 });
+    expect((await idp.agents.suspend(id, 'leaked on a laptop')).status).toBe('suspended');
+    expect((await idp.agents.reactivate(id)).status).toBe('active');
+    expect((await idp.agents.revoke(id)).status).toBe('revoked');
+    await expect(idp.agents.suspend(id)).rejects.toMatchObject({ code: 'CONFLICT', status: 409 });
+    const archived = await idp.agents.archive(id).withResponse();
+    expect(archived).toMatchObject({ status: 204, data: undefined });
+    expect(archived.auditEventId).toBeDefined();
+  });
+
+  test('lists are read over all pages, by page and at once', async () => {
+    const owner = 'pages';
+    const made = new Set<string>();
+    for (let i = 0; i < 7; i++) made.add((await server.register({ owner })).id);
+    const list = idp.agents.list({ owner, limit: 3 });
+    const seen: string[] = [];
+    for await (const each of list) seen.push(each.id);
+    expect(new Set(seen)).toEqual(made);
+    expect(seen).toHaveLength(7);
+    const sizes: number[] = [];
+    for await (const page of list.pages()) sizes.push(page.items.length);
+    expect(sizes).toEqual([3, 3, 1]);
+    const first = await list.page();
+    const second = await idp.agents.list({ owner, limit: 3, cursor: first.nextCursor ?? '' }).page();
+    expect(second.items.map(({ id }) => id)).toEqual(seen.slice(3, 6));
+    expect(await list.toArray()).toHaveLength(7);
+  });
+
+  test('no more pages are fetched than are read', async () => {
+    const { fetch, count } = counted();
+    const mine = new AgentIdP({ issuer: server.issuer, credential: server.admin, fetch });
+    for await (const each of mine.agents.list({ limit: 1 })) {
+      expect(each.id).toBeDefined();
+      break;
+    }
+    expect(count('/agents')).toBe(1);
+  });
+
+  test('credentials are made, listed, rotated and revoked', async () => {
+    const made = await idp.credentials.create(agent.id, { label: 'blue' });
+    expect(made.clientSecret).toMatch(/^sidp_/);
+    const next = await idp.credentials.rotate(agent.id, made.id, { overlapSeconds: 60 });
+    expect(next.rotatedFrom).toBe(made.id);
+    await idp.credentials.revoke(agent.id, next.id);
+    const states = new Map((await idp.credentials.list(agent.id).toArray()).map(({ id, status }) => [id, status]));
+    expect(states.get(next.id)).toBe('revoked');
+    expect(states.get(made.id)).toBe('active');
+  });
+
+  test('the record is read, proven and exported', async () => {
+    const { auditEventId = '' } = await idp.agents.update(agent.id, { version: 'v2.0.0' }).withResponse();
+    expect(await idp.audit.get(auditEventId)).toMatchObject({ action: 'agent.updated', agentId: agent.id });
+    expect((await idp.audit.list({ agentId: agent.id, action: 'agent.updated' }).toArray()).map(({ id }) => id)).toContain(auditEventId);
+    const proof = await idp.audit.prove(auditEventId);
+    expect(proof.treeSize).toBeGreaterThan(proof.leafIndex);
+    await until('a checkpoint', async () => Number((await idp.audit.checkpoint()).split('\n')[1]) >= proof.treeSize);
+    expect(await idp.audit.key()).toMatch(/\+/);
+    expect(await idp.audit.consistency({ from: 1, to: proof.treeSize })).toMatchObject({ from: 1, to: proof.treeSize });
+    expect((await idp.audit.tile('0', `000.p/${Math.min(proof.treeSize, 255)}`)).byteLength).toBe(32 * Math.min(proof.treeSize, 255));
+    expect((await idp.audit.entries(`000.p/${Math.min(proof.treeSize, 255)}`)).byteLength).toBeGreaterThan(100);
+    const text = await new Response(await idp.audit.export({ format: 'ndjson' })).text();
+    expect(text).toContain(auditEventId);
+  });
+
+  test('organizations are made, and acted in across', async () => {
+    const made = await idp.organizations.create({ name: 'acme', maxAgents: 10 });
+    expect((await idp.organizations.get(made.id)).name).toBe('acme');
+    expect((await idp.organizations.update(made.id, { maxAgents: null })).maxAgents).toBeNull();
+    expect((await idp.organizations.list().toArray()).map(({ name }) => name)).toContain('acme');
+    const theirs = await idp.agents.create(newAgent(), { organizationId: made.id });
+    expect(theirs.organizationId).toBe(made.id);
+    expect((await idp.agents.list({ organizationId: made.id }).toArray()).map(({ id }) => id)).toEqual([theirs.id]);
+    await expect(idp.agents.get(theirs.id)).rejects.toThrow(AgentNotFoundError);
+  });
+
+  test('the OAuth endpoints are there as they are', async () => {
+    const { clientId, clientSecret } = agent.credential;
+    const { access_token: token } = await idp.oauth.token({
+      grant_type: 'client_credentials', client_id: clientId, client_secret: clientSecret ?? '', scope: 'invoices:read', resource: ['https://a.example.com', 'https://b.example.com'],
+    });
+    expect(await idp.oauth.introspect(token)).toMatchObject({ active: true, scope: 'invoices:read', aud: ['https://a.example.com', 'https://b.example.com'] });
+    await idp.oauth.revoke(token);
+    expect(await idp.oauth.introspect(token)).toEqual({ active: false });
+    expect((await idp.oauth.metadata()).issuer).toBe(server.issuer);
+    expect((await idp.oauth.openidMetadata()).issuer).toBe(server.issuer);
+    expect((await idp.oauth.keys()).keys.length).toBeGreaterThan(0);
+  });
+
+  test('health and documentation are answered', async () => {
+    expect((await idp.service.health()).status).toBe('ok');
+    expect((await idp.service.live()).status).toBe('ok');
+    expect((await idp.service.ready()).status).toBe('ok');
+    expect(await idp.service.contractYaml()).toContain('openapi: 3.0.3');
+    expect(await idp.service.contractJson()).toHaveProperty('paths');
+    expect(await idp.service.apiDocs()).toContain('<html');
+    expect((await idp.service.apiDocsAsset('swagger-ui.css')).byteLength).toBeGreaterThan(1000);
+  });
+
+  test('a key makes a thing once, and does not tell the secret twice', async () => {
+    const wanted = newAgent();
+    const first = await idp.agents.create(wanted, { idempotencyKey: 'make-the-reader' });
+    const again = await idp.agents.create(wanted, { idempotencyKey: 'make-the-reader' }).withResponse();
+    expect(again).toMatchObject({ replayed: true, data: { id: first.id, credential: { clientSecret: null } } });
+  });
+
+  test('an answer that is lost makes nothing twice', async () => {
+    let lost = 0;
+    const flaky: typeof fetch = async (input, init) => {
+      const answer = await fetch(input, init);
+      if (new URL(input).pathname !== '/agents' || lost++ > 0) return answer;
+      throw new TypeError('fetch failed', { cause: Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' }) });
+    };
+    const mine = new AgentIdP({ issuer: server.issuer, credential: server.admin, fetch: flaky });
+    const wanted = newAgent();
+    expect((await mine.agents.create(wanted).withResponse()).replayed).toBe(true);
+    lost = 0;
+    await expect(mine.agents.list({ email: wanted.email }).toArray()).resolves.toHaveLength(1);
+  });
+
+  test('what carries no key is not sent again', async () => {
+    let sent = 0;
+    const broken: typeof fetch = async (input, init) => {
+      if (!new URL(input).pathname.endsWith('/suspend')) return fetch(input, init);
+      sent++;
+      throw new TypeError('fetch failed');
+    };
+    const mine = new AgentIdP({ issuer: server.issuer, credential: server.admin, fetch: broken });
+    const error = await mine.agents.suspend(agent.id).catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(UnavailableError);
+    expect(sent).toBe(1);
+  });
+
+  test('each call has a token for its own scope, and more where that is asked for', async () => {
+    const mine = server.idp();
+    const scopes: unknown[] = [];
+    const getAccessToken = mine.identity.getAccessToken.bind(mine.identity);
+    mine.identity.getAccessToken = (request) => {
+      scopes.push(request?.scope);
+      return getAccessToken(request);
+    };
+    await mine.agents.get(agent.id);
+    const other = await mine.agents.create({ ...newAgent(), capabilities: ['audit:read'] }, { scope: 'audit:read' });
+    expect(other.capabilities).toEqual(['audit:read']);
+    expect(scopes).toEqual([['agents:read'], ['agents:write', 'audit:read']]);
+    await expect(mine.agents.create({ ...newAgent(), capabilities: ['audit:read'] })).rejects.toThrow(AuthorizationError);
+  });
+
+  test('a management token that was revoked is renewed', async () => {
+    const mine = server.idp();
+    await mine.agents.get(agent.id);
+    await idp.oauth.revoke(await mine.identity.getToken({ scope: 'agents:read', resource: [] }));
+    expect((await mine.agents.get(agent.id)).id).toBe(agent.id);
+  });
+
+  test('errors are classes that say what, where and why', async () => {
+    const failure = (call: PromiseLike<unknown>): Promise<SentryAgentError> => Promise.resolve(call).then(() => expect.unreachable(), (e: unknown) => e as SentryAgentError);
+    const { email } = agent;
+    const wrong: unknown = await failure(idp.agents.create({ ...newAgent(), version: 'one', owner: '' }));
+    if (!(wrong instanceof ValidationError)) return expect.unreachable();
+    expect(wrong.fields.map(({ field }) => field).sort()).toEqual(['owner', 'version']);
+    expect(wrong).toMatchObject({ code: 'VALIDATION_ERROR', status: 400, requestId: expect.stringMatching(/./) as string });
+    expect(await failure(idp.agents.create({ ...newAgent(), email }))).toBeInstanceOf(AgentAlreadyExistsError);
+    const missing = await failure(idp.agents.get('00000000-0000-4000-8000-00000000ffff'));
+    expect(missing).toBeInstanceOf(AgentNotFoundError);
+    expect(missing).toBeInstanceOf(SentryAgentError);
+    expect(missing).toMatchObject({ name: 'AgentNotFoundError', code: 'AGENT_NOT_FOUND', status: 404 });
+    expect(await failure(idp.credentials.rotate(agent.id, '00000000-0000-4000-8000-00000000ffff'))).toBeInstanceOf(CredentialError);
+    expect(await failure(idp.agents.get('../organizations'))).toMatchObject({ code: 'NOT_FOUND' }); // and not the list of them
+    for (const id of ['', '.', '..']) expect(await failure(idp.agents.archive(id))).toBeInstanceOf(ValidationError);
+    const reader = new AgentIdentity({ issuer: server.issuer, credential: agent.credential });
+    expect(await failure(new AgentIdP({ identity: reader }).agents.get(agent.id))).toBeInstanceOf(AuthorizationError);
+  });
+
+  test('what is no error of ours is one too', async () => {
+    const { url } = await serve((req, res) => {
+      if (req.url === '/oauth2/token') res.end('{"access_token":"t","expires_in":60,"scope":""}');
+      else res.writeHead(Number(req.url?.slice(8)), { location: 'https://evil.example.com/' }).end('<html>');
+    });
+    const mine = new AgentIdP({ issuer: url, clientId: 'a', clientSecret: 'b', retries: 0 });
+    const kinds: [string, typeof SentryAgentError][] = [
+      ['401', AuthenticationError], ['403', AuthorizationError], ['429', RateLimitError], ['502', UnavailableError], ['500', SentryAgentError], ['302', SentryAgentError],
+    ];
+    for (const [status, kind] of kinds) {
+      const error = await Promise.resolve(mine.agents.get(status)).catch((e: unknown) => e);
+      expect((error as Error).constructor).toBe(kind);
+      expect(error).toMatchObject({ code: 'UNEXPECTED_ANSWER', status: Number(status) });
+    }
+  });
+
+  test('a call is a promise', async () => {
+    const ends: string[] = [];
+    await idp.service.live().finally(() => ends.push('finally'));
+    expect(await idp.agents.get('..').catch(() => 'caught')).toBe('caught');
+    expect(ends).toEqual(['finally']);
+    await expect(idp.agents.get(agent.id, { signal: AbortSignal.abort() })).rejects.toThrow(/abort/);
+  });
+
+  test('every method was used here', () => {
+    expect(methodsOf(server.idp()).map(([name]) => name).filter((name) => !used.has(name))).toEqual([]);
+    expect(management).toHaveLength(7);
+  });
+});
