@@ -5,8 +5,8 @@ export default defineConfig({
     include: ['test/**/*.test.mts'],
     globalSetup: ['test/support/binary.mts'],
     // The machine may be busy: these are reached only when something hangs.
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     coverage: {
       provider: 'v8',
       include: ['src/**'],

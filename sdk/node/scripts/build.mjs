@@ -1,11 +1,12 @@
 // Builds dist/: one CommonJS file, an ES module that re-exports it, and the declarations. There is one implementation,
 // whichever way it is loaded, so that `instanceof` and the token cache hold across both (docs/adr/0021-node-sdk.md).
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join, relative } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { joinDeclarations } from './declarations.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const dist = join(root, 'dist');
@@ -27,21 +28,10 @@ await build({
 const declarations = await mkdtemp(join(tmpdir(), 'agentidp-types-'));
 try {
   execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', root, '--emitDeclarationOnly', '--outDir', declarations], { stdio: 'inherit' });
-  await copy(join(declarations, 'index.d.ts'), new Set());
+  await writeFile(join(dist, 'index.d.ts'), await joinDeclarations(join(declarations, 'index.d.ts')));
 } finally {
   await rm(declarations, { recursive: true });
 }
 const names = Object.keys(await import(join(dist, 'index.js'))).filter((name) => name !== 'default' && name !== 'module.exports');
 await writeFile(join(dist, 'index.mjs'), `export { ${names.sort().join(', ')} } from './index.js';\n`);
 await writeFile(join(dist, 'index.d.mts'), "export * from './index.js';\n");
-
-/** Copies a declaration file and those it names: the others are of no use to anybody. */
-async function copy(file, done) {
-  if (done.has(file)) return;
-  done.add(file);
-  const text = await readFile(file, 'utf8');
-  const target = join(dist, relative(declarations, file));
-  await mkdir(dirname(target), { recursive: true });
-  await writeFile(target, text.replace(/^(?: {4})+/gm, (indent) => '\t'.repeat(indent.length / 4)));
-  for (const [, name] of text.matchAll(/from ['"](\.[^'"]+)\.js['"]/g)) await copy(join(dirname(file), `${name}.d.ts`), done);
-}

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { AgentIdentity, UnavailableError, createVerifier, type CreatedAgent, type IdentityOptions } from '../src/index.js';
-import { counted, serve } from './support/local.mjs';
+import { counted, gate, serve } from './support/local.mjs';
 import { Server } from './support/server.mjs';
 
 let server: Server;
@@ -59,6 +59,26 @@ test('a token that was revoked is renewed once, and the request is sent again wi
   const answers = await Promise.all(['a', 'b', 'c'].map((body) => mine.fetch(url, { method: 'POST', body })));
   expect(await Promise.all(answers.map((answer) => answer.text()))).toEqual(['a', 'b', 'c']);
   expect(new Set(seen.map(({ token }) => token)).size).toBe(2);
+});
+
+test('a refusal that comes late does not cost the token that came since', async () => {
+  const renewed = gate();
+  let old = '';
+  const { url } = await serve((req, res) => {
+    if (req.headers.authorization !== `Bearer ${old}`) {
+      res.end(() => renewed.open());
+    } else if (req.url === '/late') {
+      void renewed.opened.then(() => res.writeHead(401).end());
+    } else {
+      res.writeHead(401).end();
+    }
+  });
+  const { fetch, count } = counted();
+  const mine = identity({ fetch });
+  old = await mine.getToken({ resource: url });
+  const answers = await Promise.all([mine.fetch(`${url}/late`), mine.fetch(`${url}/at-once`)]);
+  expect(answers.map(({ status }) => status)).toEqual([200, 200]);
+  expect(count('/oauth2/token')).toBe(2);
 });
 
 test('a Request with a body is sent again too', async () => {

@@ -225,6 +225,15 @@ describe('status lists', () => {
     expect(passed.revocationChecked).toBe(false);
   });
 
+  test('a list at another origin is not fetched, however well it is signed', async () => {
+    const other = await Issuer.start();
+    const uri = `${other.url}${path}`;
+    const body = await issuer.statusList(1, [0], { sub: uri });
+    other.answers[path] = () => ({ body });
+    await expect(verifier({ mode: 'statusList' }).verify(await referring(0, uri))).rejects.toThrow(/which is not of/);
+    expect(other.asked).toEqual({});
+  });
+
   test('a list that unpacks to gigabytes is not unpacked', async () => {
     const { deflateSync } = await import('node:zlib');
     const body = await issuer.statusList(1, [0], { status_list: { bits: 1, lst: deflateSync(Buffer.alloc(20 * 1024 * 1024)).toString('base64url') } });

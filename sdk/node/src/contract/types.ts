@@ -57,7 +57,7 @@ export interface Schemas {
     status: Schemas["AgentStatus"];
     createdAt: string;
     updatedAt: string;
-    /** when the agent last got a token */
+    /** when the agent last got a token, to a second */
     lastAuthAt: string | null;
     metadata: Schemas["Metadata"];
     tokenTtlSeconds: Schemas["TokenTtl"];
@@ -75,7 +75,7 @@ export interface Schemas {
     status: Schemas["AgentStatus"];
     createdAt: string;
     updatedAt: string;
-    /** when the agent last got a token */
+    /** when the agent last got a token, to a second */
     lastAuthAt: string | null;
     metadata: Schemas["Metadata"];
     tokenTtlSeconds: Schemas["TokenTtl"];
@@ -127,6 +127,7 @@ export interface Schemas {
     status: "active" | "expired" | "revoked";
     createdAt: string;
     expiresAt: string | null;
+    /** when it last got a token, to a second */
     lastUsedAt: string | null;
     rotatedFrom: string | null;
   };
