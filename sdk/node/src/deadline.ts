@@ -9,15 +9,16 @@ export interface Deadline {
   clear(read: 'to the end' | 'headers'): void;
 }
 
-/** Starts a deadline for one attempt at a request to `url`. */
-export function deadline(url: string | URL, ms: number, caller: AbortSignal | undefined): Deadline {
+/** Starts a deadline for one attempt at a request to `url`; without `ms` it ends with the caller's signal alone. */
+export function deadline(url: string | URL, ms: number | undefined, caller: AbortSignal | undefined): Deadline {
   const controller = new AbortController();
   let late = false;
   const onAbort = (): void => controller.abort(caller?.reason);
-  const timer = setTimeout(() => {
+  const onTime = (): void => {
     late = true;
     controller.abort();
-  }, ms);
+  };
+  const timer = ms === undefined ? undefined : setTimeout(onTime, ms);
   if (caller?.aborted) onAbort();
   caller?.addEventListener('abort', onAbort, { once: true });
   return {
@@ -25,7 +26,7 @@ export function deadline(url: string | URL, ms: number, caller: AbortSignal | un
     explain(cause) {
       if (caller?.aborted) return cause;
       const { origin } = new URL(url);
-      if (late) return new UnavailableError(`no answer from ${origin} within ${ms} ms`, { code: 'TIMEOUT', cause });
+      if (late) return new UnavailableError(`no answer from ${origin} within ${String(ms)} ms`, { code: 'TIMEOUT', cause });
       return new UnavailableError(`no answer from ${origin}`, { code: 'UNAVAILABLE', cause });
     },
     clear(read) {

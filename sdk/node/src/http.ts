@@ -16,7 +16,8 @@ export interface HttpRequest {
   url: string;
   method: string;
   headers?: Record<string, string>;
-  body?: string | URLSearchParams;
+  /** A stream is sent once, whatever happens, and takes the time it takes. */
+  body?: string | URLSearchParams | ReadableStream<Uint8Array>;
   /** Whether it may be carried out twice without harm. */
   safe: boolean;
   signal?: AbortSignal;
@@ -33,14 +34,16 @@ export interface HttpRequest {
  * @throws {@link SentryAgentError} of the kind that the answer tells, and {@link UnavailableError} where there is none.
  */
 export async function send(options: HttpOptions, request: HttpRequest): Promise<Response> {
-  const response = await repeat(options, request.safe, request.signal, () => attempt(options, request));
+  const once = request.body instanceof ReadableStream;
+  const response = await repeat(once ? { retries: 0 } : options, request.safe, request.signal, () => attempt(options, request));
   if (response.ok || request.also?.includes(response.status)) return response;
   throw await errorOf(response);
 }
 
 async function attempt(options: HttpOptions, request: HttpRequest): Promise<Response> {
   const { fetch = globalThis.fetch } = options;
-  const limit = deadline(request.url, request.timeoutMs ?? options.timeoutMs ?? 10_000, request.signal);
+  const upload = request.body instanceof ReadableStream;
+  const limit = deadline(request.url, request.timeoutMs ?? (upload ? undefined : (options.timeoutMs ?? 10_000)), request.signal);
   let streams = false;
   try {
     const response = await fetch(request.url, {
@@ -49,6 +52,7 @@ async function attempt(options: HttpOptions, request: HttpRequest): Promise<Resp
       redirect: 'manual', // what carries a secret goes where it was sent, and nowhere else
       signal: limit.signal,
       body: request.body,
+      ...(upload && { duplex: 'half' as const }),
     });
     streams = request.stream === true && response.ok;
     return streams ? response : await held(response);

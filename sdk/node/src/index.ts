@@ -26,12 +26,15 @@ export { Audit } from './operator/audit.js';
 export { Credentials } from './operator/credentials.js';
 export { OAuth } from './operator/oauth.js';
 export { Organizations } from './operator/organizations.js';
+export { Revocations } from './operator/revocations.js';
 export { Service } from './operator/service.js';
 export { Call, type Answer } from './operator/call.js';
+export { Lines, type Source } from './operator/lines.js';
 export { Pages, type Page } from './operator/pages.js';
 export type {
   Agent, AgentPatch, AgentStatus, AuditEvent, AuditProof, BodyOf, CallOptions, ChangeOptions, ConsistencyProof, CreateOptions, CreatedAgent,
-  Credential, Health, IssuedCredential, JsonWebKeys, NewAgent, NewOrganization, Organization, OrganizationPatch, QueryOf, TenantOptions, TokenAnswer,
+  Credential, Health, ImportLine, ImportResult, IssuedCredential, JsonWebKeys, NewAgent, NewOrganization, NewRevocation, Organization,
+  OrganizationPatch, QueryOf, Revocation, RevocationPreview, TenantOptions, TokenAnswer,
 } from './operator/types.js';
 
 export {

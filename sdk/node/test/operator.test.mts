@@ -3,12 +3,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import {
   AgentAlreadyExistsError, AgentIdP, AgentIdentity, AgentNotFoundError, AuthenticationError, AuthorizationError, CredentialError, RateLimitError,
-  SentryAgentError, UnavailableError, ValidationError, type CreatedAgent,
+  SentryAgentError, UnavailableError, ValidationError, type CreatedAgent, type ImportLine,
 } from '../src/index.js';
 import { counted, serve, until } from './support/local.mjs';
 import { Server, management, newAgent } from './support/server.mjs';
 
-const groups = ['agents', 'credentials', 'audit', 'organizations', 'oauth', 'service'] as const;
+const groups = ['agents', 'credentials', 'revocations', 'audit', 'organizations', 'oauth', 'service'] as const;
 type Method = (...values: unknown[]) => unknown;
 
 /** Every method of every group, by its name. */
@@ -143,6 +143,107 @@ describe('against the real server', () => {
     const states = new Map((await idp.credentials.list(agent.id).toArray()).map(({ id, status }) => [id, status]));
     expect(states.get(next.id)).toBe('revoked');
     expect(states.get(made.id)).toBe('active');
+  });
+
+  test('agents are imported and exported line by line', async () => {
+    const owner = 'fleet';
+    const lines: ImportLine[] = Array.from({ length: 20 }, () => ({ ...newAgent(), owner }));
+    const first: ImportLine = { ...newAgent(), owner, credential: { label: 'first' }, status: 'suspended' };
+    lines[0] = first;
+    const results = await idp.agents.import(lines).toArray();
+    expect(results.map(({ line, result }) => [line, result])).toEqual(lines.map((_, i) => [i + 1, 'created']));
+    expect(results.map(({ credential }) => credential?.label)).toEqual(['first', ...Array<undefined>(19).fill(undefined)]);
+    const exported = await idp.agents.export({ owner }).toArray();
+    expect(new Set(exported.map(({ email }) => email))).toEqual(new Set(lines.map(({ email }) => email)));
+    expect(exported.filter(({ status }) => status === 'suspended').map(({ email }) => email)).toEqual([first.email]);
+    expect(await idp.agents.export({ owner, status: 'suspended' }).toArray()).toHaveLength(1);
+    const again = await idp.agents.import([...exported, { ...first, version: 'one' }]).toArray();
+    expect(again.map(({ result }) => result)).toEqual([...Array<string>(20).fill('unchanged'), 'failed']);
+    expect(again.at(-1)?.error?.code).toBe('VALIDATION_ERROR');
+  });
+
+  test('an import is answered while it is still being sent', async () => {
+    const results: string[] = [];
+    async function* lines(): AsyncGenerator<ImportLine> {
+      for (let i = 1; i <= 5; i++) {
+        yield newAgent();
+        await until('the result of this line, which the next one waits for', () => results.length === i);
+      }
+    }
+    for await (const { result } of idp.agents.import(lines())) results.push(result);
+    expect(results).toEqual(Array(5).fill('created'));
+  });
+
+  test('an import that is left, fails or is refused ends its source, and is not repeated', async () => {
+    let ended = 0;
+    let asked = 0;
+    const posted: typeof fetch = (input, init) => {
+      if (new URL(input).pathname === '/agents/import') asked++;
+      return fetch(input, init);
+    };
+    const mine = new AgentIdP({ issuer: server.issuer, credential: server.admin, fetch: posted });
+    async function* lines(count: number): AsyncGenerator<ImportLine> {
+      try {
+        for (let i = 0; i < count; i++) yield await Promise.resolve(newAgent());
+        if (count < 10) throw new RangeError('the file is cut off');
+      } finally {
+        ended++;
+      }
+    }
+    for await (const { result } of mine.agents.import(lines(1_000_000))) {
+      expect(result).toBe('created');
+      break;
+    }
+    await until('the source ended', () => Promise.resolve(ended === 1));
+    await expect(mine.agents.import(lines(3)).toArray()).rejects.toThrow(RangeError);
+    expect([ended, asked]).toEqual([2, 2]);
+    await mine.oauth.revoke(await mine.identity.getToken({ scope: 'agents:write', resource: [] }));
+    await expect(mine.agents.import([newAgent()]).toArray()).rejects.toThrow(AuthenticationError);
+    expect(asked).toBe(3);
+    expect(await mine.agents.import([newAgent()]).toArray()).toMatchObject([{ result: 'created' }]);
+    await expect(mine.agents.import([newAgent()], { signal: AbortSignal.abort(new RangeError('enough')) }).toArray()).rejects.toThrow(RangeError);
+  });
+
+  test('an answer of lines that breaks off is an error, and one that is overloaded is not sent again', async () => {
+    let asked = 0;
+    const { url } = await serve((req, res) => {
+      if (req.url === '/oauth2/token') return res.end('{"access_token":"t","expires_in":60,"scope":""}');
+      if (req.method === 'POST') {
+        asked++;
+        return res.writeHead(429, { 'retry-after': '0' }).end('{}');
+      }
+      res.write('{"email":"a"}\n{"email":', () => res.destroy());
+      return undefined;
+    });
+    const mine = new AgentIdP({ issuer: url, clientId: 'a', clientSecret: 'b' });
+    const seen: string[] = [];
+    const read = async (): Promise<void> => {
+      for await (const { email } of mine.agents.export()) seen.push(email);
+    };
+    await expect(read()).rejects.toThrow(UnavailableError);
+    expect(seen).toEqual(['a']);
+    await expect(mine.agents.import([newAgent()]).toArray()).rejects.toThrow(RateLimitError);
+    expect(asked).toBe(1);
+  });
+
+  test('many agents are suspended by a selector, and that is undone', async () => {
+    const owner = 'leaky';
+    await idp.agents.import(Array.from({ length: 20 }, () => ({ ...newAgent(), owner }))).toArray();
+    const wanted = { selector: { owner }, action: 'suspend', reason: 'leaked in a build log' } as const;
+    expect(await idp.revocations.preview(wanted)).toMatchObject({ dryRun: true, matched: 20, changed: 20, owners: [{ owner, agents: 20 }] });
+    expect(await idp.agents.list({ owner, status: 'suspended' }).toArray()).toEqual([]);
+    const done = await idp.revocations.create(wanted, { idempotencyKey: 'the-leak' });
+    expect(done).toMatchObject({ action: 'suspend', matched: 20, changed: 20, undoneBy: null });
+    expect((await idp.revocations.create(wanted, { idempotencyKey: 'the-leak' }).withResponse()).replayed).toBe(true);
+    const written = (id: string) => until('all is written', async () => (await idp.revocations.get(id)).status === 'completed');
+    await written(done.id);
+    expect(await idp.agents.list({ owner, status: 'suspended' }).toArray()).toHaveLength(20);
+    const undone = await idp.revocations.undo(done.id, 'a false alarm');
+    expect(undone).toMatchObject({ action: 'reactivate', undoes: done.id, changed: 20 });
+    await written(undone.id);
+    expect(await idp.agents.list({ owner, status: 'active' }).toArray()).toHaveLength(20);
+    expect((await idp.revocations.list().toArray()).map(({ id }) => id)).toEqual([undone.id, done.id]);
+    await expect(idp.revocations.create({ selector: {}, action: 'suspend' })).rejects.toThrow(ValidationError);
   });
 
   test('the record is read, proven and exported', async () => {

@@ -70,6 +70,24 @@ export interface Calls {
       credentialId: string;
     };
   };
+  listRevocations: {
+    answer: Schemas["RevocationList"];
+  };
+  startRevocation: {
+    answer: Schemas["RevocationAnswer"] | Schemas["Revocation"];
+  };
+  getRevocation: {
+    path: {
+      revocationId: string;
+    };
+    answer: Schemas["Revocation"];
+  };
+  undoRevocation: {
+    path: {
+      revocationId: string;
+    };
+    answer: Schemas["Revocation"];
+  };
   listEvents: {
     answer: Schemas["EventList"];
   };

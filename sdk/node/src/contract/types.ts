@@ -32,6 +32,35 @@ export interface Schemas {
     metadata?: Schemas["Metadata"];
     tokenTtlSeconds?: Schemas["TokenTtl"];
   };
+  ImportLine: {
+    email: Schemas["Email"];
+    agentType: Schemas["AgentType"];
+    version: Schemas["Version"];
+    capabilities: Schemas["Capabilities"];
+    owner: Schemas["Owner"];
+    deploymentEnv: Schemas["DeploymentEnv"];
+    metadata?: Schemas["Metadata"];
+    tokenTtlSeconds?: Schemas["TokenTtl"];
+    /**
+     * @description what the agent begins as; where it is not given, an agent that exists may be either
+     * @default active
+     */
+    status?: "active" | "suspended";
+    credential?: Schemas["NewCredential"];
+  };
+  ImportResult: {
+    /** the line of the body, blank ones counted */
+    line: number;
+    result: "created" | "unchanged" | "failed";
+    /** the agent that was created, or that has the email */
+    id?: string;
+    /** the agent's, where the line could be read so far */
+    email?: string;
+    /** the event that records the creation */
+    auditEventId?: string;
+    credential?: Schemas["IssuedCredential"];
+    error?: Schemas["Error"];
+  };
   AgentPatch: {
     agentType?: Schemas["AgentType"];
     version?: Schemas["Version"];
@@ -136,12 +165,12 @@ export interface Schemas {
     nextCursor: Schemas["NextCursor"];
   };
   Party: {
-    /** agent, credential, token, organization, key, system, request or anonymous */
+    /** agent, credential, token, organization, revocation, key, system, request or anonymous */
     type: string;
     id: string;
   };
   /** what happened */
-  Action: "agent.created" | "agent.updated" | "agent.suspended" | "agent.reactivated" | "agent.revoked" | "agent.archived" | "credential.created" | "credential.rotated" | "credential.revoked" | "token.issued" | "token.denied" | "token.revoked" | "token.introspected" | "key.rotated" | "audit.exported" | "audit.dropped" | "authorization.denied" | "organization.created" | "organization.updated";
+  Action: "agent.created" | "agent.updated" | "agent.suspended" | "agent.reactivated" | "agent.revoked" | "agent.archived" | "agent.tokens_revoked" | "credential.created" | "credential.rotated" | "credential.revoked" | "token.issued" | "token.denied" | "token.revoked" | "token.introspected" | "key.rotated" | "audit.exported" | "audit.dropped" | "authorization.denied" | "organization.created" | "organization.updated" | "revocation.created" | "revocation.completed";
   Event: {
     id: string;
     /** the place in the record of the whole installation, without gaps */
@@ -185,6 +214,80 @@ export interface Schemas {
     /** drop no event, however old */
     legalHold?: boolean;
   };
+  /** agents that every member agrees with */
+  Selector: {
+    /** one of these */
+    agentIds?: string[];
+    owner?: Schemas["Owner"];
+    agentType?: Schemas["AgentType"];
+    deploymentEnv?: Schemas["DeploymentEnv"];
+    capability?: Schemas["Capability"];
+    /**
+     * @description what was issued before this time, which is not to come: with `tokens`, the tokens that end; else the agents that hold
+     *     a live credential that was
+     */
+    issuedBefore?: string;
+  };
+  NewRevocation: {
+    selector: Schemas["Selector"];
+    action: "suspend" | "revoke" | "tokens";
+    /** printable, without outer spaces; stands in every event */
+    reason?: string;
+    /** count and do nothing */
+    dryRun?: boolean;
+  };
+  Revocation: {
+    id: string;
+    organizationId: string;
+    /** `reactivate` undoes a suspension */
+    action: "suspend" | "revoke" | "tokens" | "reactivate";
+    /** as it was given; empty where a suspension is undone */
+    selector: {
+      [key: string]: unknown;
+    };
+    reason: string;
+    status: "running" | "completed";
+    /** agents that the selector matched */
+    matched: number;
+    /** agents of these that the action changed */
+    changed: number;
+    /** agents of these that are written */
+    written: number;
+    /** when it took effect */
+    createdAt: string;
+    completedAt: string | null;
+    /** the suspension that this undoes */
+    undoes: string | null;
+    /** what undid this */
+    undoneBy: string | null;
+    /** a JWT of the type `revocation-receipt+jwt`, signed with a key of `/.well-known/jwks.json`; it says what was asked, by whom, when it took effect and what it changed, and names the event in the record */
+    receipt: string;
+  };
+  RevocationList: {
+    items: Schemas["Revocation"][];
+    nextCursor: Schemas["NextCursor"];
+  };
+  BlastRadius: {
+    /** @enum {boolean} */
+    dryRun: true;
+    /** agents that the selector matches */
+    matched: number;
+    /** agents of these that the action would change */
+    changed: number;
+    /** live credentials of these */
+    credentials: number;
+    /** how many of these may hold a live token, and never less; tokens themselves are not counted */
+    liveTokenHolders: number;
+    /** whose they are, those of most first */
+    owners: {
+      owner: string;
+      agents: number;
+    }[];
+    ownersTotal: number;
+    /** the caller's own agent would be hit */
+    includesCaller: boolean;
+  };
+  RevocationAnswer: Schemas["Revocation"] | Schemas["BlastRadius"];
   Proof: {
     /** the event's canonical bytes */
     leaf: string;
@@ -363,6 +466,24 @@ export interface Schemas {
   createAgent: {
     body: Schemas["NewAgent"];
   };
+  importAgents: {
+    body: string;
+  };
+  exportAgents: {
+    query: {
+      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
+      organizationId?: string;
+      /** agents of this status; of both where it is not given */
+      status?: "active" | "suspended";
+      /** agents of this type */
+      agentType?: string;
+      /** agents of this owner */
+      owner?: string;
+      deploymentEnv?: Schemas["DeploymentEnv"];
+      /** agents that have this capability */
+      capability?: string;
+    };
+  };
   patchAgent: {
     body: Schemas["AgentPatch"];
   };
@@ -393,6 +514,25 @@ export interface Schemas {
   };
   rotateCredential: {
     body: Schemas["Rotation"];
+  };
+  listRevocations: {
+    query: {
+      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
+      organizationId?: string;
+      /**
+       * @description at most so many items
+       * @default 50
+       */
+      limit?: number;
+      /** the `nextCursor` of an earlier page */
+      cursor?: string;
+    };
+  };
+  startRevocation: {
+    body: Schemas["NewRevocation"];
+  };
+  undoRevocation: {
+    body: Schemas["Reason"];
   };
   listEvents: {
     query: {

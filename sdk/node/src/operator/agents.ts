@@ -1,7 +1,10 @@
 import type { Call } from './call.js';
+import type { Lines, Source } from './lines.js';
 import type { Pages } from './pages.js';
 import type { Transport } from './transport.js';
-import type { Agent, AgentPatch, CallOptions, ChangeOptions, CreateOptions, CreatedAgent, NewAgent, QueryOf, TenantOptions } from './types.js';
+import type {
+  Agent, AgentPatch, CallOptions, ChangeOptions, CreateOptions, CreatedAgent, ImportLine, ImportResult, NewAgent, QueryOf, TenantOptions,
+} from './types.js';
 
 /** What agents can be found by. */
 export type AgentFilter = QueryOf<'listAgents'>;
@@ -25,6 +28,34 @@ export class Agents {
   /** Lists agents of every status, newest first. */
   list(filter: AgentFilter = {}, options?: CallOptions): Pages<Agent> {
     return this.transport.pages('listAgents', { query: filter, options });
+  }
+
+  /**
+   * Registers an agent for each line, and answers each with a result, in the same order, while lines are still being sent. A bad line
+   * fails alone. Read the results: lines are taken as fast as the server takes them, and nothing is sent before one is asked for.
+   *
+   * It is never repeated by itself. Where it breaks off the same lines may be sent again: what was created then is `unchanged`.
+   * A credential is made only for lines with `credential`, and its secret is in the result alone. `timeoutMs` is the time until the
+   * answer begins; none unless it is set here.
+   *
+   * @example
+   * ```ts
+   * for await (const { line, result, error } of idp.agents.import(lines)) if (result === 'failed') console.error(line, error?.message);
+   * ```
+   * @throws {@link UnavailableError} where the answer breaks off; what the source of the lines throws is thrown as it is.
+   */
+  import(lines: Source<ImportLine>, options?: TenantOptions): Lines<ImportResult> {
+    return this.transport.lines('importAgents', { options }, lines);
+  }
+
+  /**
+   * Streams agents, newest first, as the lines that {@link Agents.import} takes, without ids and credentials. Revoked and archived ones
+   * are left out.
+   *
+   * @throws {@link UnavailableError} where the answer breaks off.
+   */
+  export(filter: QueryOf<'exportAgents'> = {}, options?: CallOptions): Lines<ImportLine> {
+    return this.transport.lines('exportAgents', { query: filter, options });
   }
 
   /** Reads an agent. @throws {@link AgentNotFoundError} */

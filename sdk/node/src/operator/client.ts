@@ -5,6 +5,7 @@ import { Audit } from './audit.js';
 import { Credentials } from './credentials.js';
 import { OAuth } from './oauth.js';
 import { Organizations } from './organizations.js';
+import { Revocations } from './revocations.js';
 import { Service } from './service.js';
 import { Transport } from './transport.js';
 
@@ -28,6 +29,8 @@ export class AgentIdP {
   readonly agents: Agents;
   /** What agents authenticate with. */
   readonly credentials: Credentials;
+  /** What is done to many agents at once. */
+  readonly revocations: Revocations;
   /** The record of everything, and its proofs. */
   readonly audit: Audit;
   /** Tenants and their limits, for the operator. */
@@ -43,6 +46,7 @@ export class AgentIdP {
     const transport = new Transport(this.identity, options);
     this.agents = new Agents(transport);
     this.credentials = new Credentials(transport);
+    this.revocations = new Revocations(transport);
     this.audit = new Audit(transport);
     this.organizations = new Organizations(transport);
     this.oauth = new OAuth(transport);

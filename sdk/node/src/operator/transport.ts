@@ -2,11 +2,12 @@ import { randomUUID } from 'node:crypto';
 import { routes } from '../contract/routes.js';
 import type { Calls } from '../contract/calls.js';
 import type { Schemas } from '../contract/types.js';
-import { errorOf, invalid } from '../errors.js';
+import { SentryAgentError, UnavailableError, errorOf, invalid } from '../errors.js';
 import { send, type HttpOptions, type HttpRequest } from '../http.js';
 import type { AgentIdentity } from '../identity.js';
 import { wordsOf } from '../settings.js';
 import { Call, type Answer } from './call.js';
+import { Lines, Upload, valuesOf, type Source } from './lines.js';
 import { Pages, type Page } from './pages.js';
 import type { CallOptions, ChangeOptions, CreateOptions } from './types.js';
 
@@ -30,6 +31,7 @@ interface CallInput<Op extends Operation> {
   path?: Member<Member<Calls, Op>, 'path'>;
   query?: Input<Op, 'query'>;
   body?: Input<Op, 'body'>;
+  upload?: ReadableStream<Uint8Array>;
   options?: CallOptions & Partial<Pick<CreateOptions & ChangeOptions, 'organizationId' | 'idempotencyKey' | 'ifMatch'>>;
 }
 
@@ -67,19 +69,39 @@ export class Transport {
     });
   }
 
+  /** An answer of many lines, and a body of as many, where there is a source of them. */
+  lines<Op extends Operation, T>(operation: Op, input: CallInput<Op>, source?: Source<unknown>): Lines<T> {
+    return new Lines<T>(() => this.#lines(operation, input, source));
+  }
+
+  async *#lines<Op extends Operation, T>(operation: Op, input: CallInput<Op>, source: Source<unknown> | undefined): AsyncGenerator<T, void, undefined> {
+    const upload = source && new Upload(source);
+    try {
+      const { data } = await this.#run(operation, { ...input, upload: upload?.body });
+      yield* valuesOf<T>(data as ReadableStream<Uint8Array>);
+    } catch (cause) {
+      if (upload?.failure) throw upload.failure.reason;
+      if (cause instanceof SentryAgentError || input.options?.signal?.aborted) throw cause;
+      throw new UnavailableError('the answer broke off: what was read of it is not all', { code: 'UNAVAILABLE', cause });
+    } finally {
+      upload?.end();
+    }
+  }
+
   async #run<Op extends Operation>(operation: Op, input: CallInput<Op>): Promise<Answer<AnswerOf<Op>>> {
     const route: Route = routes[operation];
     const { signal, timeoutMs, scope, organizationId, idempotencyKey, ifMatch } = input.options ?? {};
     const query = { organizationId, ...(input.query as Record<string, string> | undefined) };
     const headers: Record<string, string> = { accept: '*/*' };
-    if (route.body && input.body !== undefined) headers['content-type'] = route.body;
+    const body = input.upload ?? bodyOf(route.body, input.body);
+    if (route.body && body !== undefined) headers['content-type'] = route.body;
     if (route.idempotencyKey) headers['idempotency-key'] = idempotencyKey ?? randomUUID();
     if (ifMatch !== undefined) headers['if-match'] = ifMatch;
     const request: HttpRequest = {
       url: this.identity.issuer + pathOf(route.path, input.path) + queryOf(query),
       method: route.method,
       headers,
-      body: bodyOf(route.body, input.body),
+      body,
       safe: route.method === 'GET' || route.method === 'DELETE' || route.idempotencyKey === true || harmless.has(operation),
       signal,
       timeoutMs,
@@ -92,7 +114,7 @@ export class Transport {
   async #send(request: HttpRequest, route: Route, more: string[]): Promise<Response> {
     if (!route.scopes) return send(this.http, request);
     const wanted = { scope: [...route.scopes, ...more], resource: [], signal: request.signal };
-    const response = await this.identity.authorized(wanted, true, (token) =>
+    const response = await this.identity.authorized(wanted, !(request.body instanceof ReadableStream), (token) =>
       send(this.http, { ...request, headers: { ...request.headers, authorization: `Bearer ${token}` } }),
     );
     if (response.status === 401) throw await errorOf(response);

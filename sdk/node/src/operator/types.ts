@@ -9,12 +9,22 @@ export type NewAgent = Schemas['NewAgent'];
 export type CreatedAgent = Schemas['CreatedAgent'];
 /** Changes of an agent, as a JSON merge patch. */
 export type AgentPatch = Schemas['AgentPatch'];
+/** An agent as it is imported and exported. */
+export type ImportLine = Schemas['ImportLine'];
+/** What became of a line of an import. */
+export type ImportResult = Schemas['ImportResult'];
 /** The state of an agent's life. */
 export type AgentStatus = Schemas['AgentStatus'];
 /** A credential, without its secret. */
 export type Credential = Schemas['Credential'];
 /** A credential that was just made, with its secret. */
 export type IssuedCredential = Schemas['IssuedCredential'];
+/** What is to be done to which agents. */
+export type NewRevocation = Omit<Schemas['NewRevocation'], 'dryRun'>;
+/** What was done to many agents at once. */
+export type Revocation = Schemas['Revocation'];
+/** What a revocation would touch. */
+export type RevocationPreview = Schemas['BlastRadius'];
 /** An event of the audit record. */
 export type AuditEvent = Schemas['Event'];
 /** The proof that an event is in the record. */
