@@ -109,6 +109,7 @@ const byCode: Readonly<Record<string, ErrorClass>> = {
   invalid_target: ValidationError,
   unsupported_grant_type: ValidationError,
   invalid_client: CredentialError,
+  unauthorized_client: AuthorizationError,
   invalid_token: AuthenticationError,
   invalid_scope: AuthorizationError,
   insufficient_scope: AuthorizationError,

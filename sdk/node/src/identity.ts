@@ -15,6 +15,8 @@ export interface IdentityOptions extends CredentialOptions, HttpOptions {
   scope?: Words;
   /** Whom tokens are for where nothing is named (RFC 8707); `AGENTIDP_RESOURCE` unless it is set. */
   resource?: Words;
+  /** What this instance of the agent calls itself, so that it shows who uses which secret; 1 to 64 of `A-Za-z0-9._:/-`. */
+  instance?: string;
   /** Told when a renewal ahead of time failed. The token at hand still holds, and the next call tries again. */
   onRenewalError?: (error: SentryAgentError) => void;
 }
@@ -39,6 +41,25 @@ export interface FetchInit extends RequestInit {
   timeoutMs?: number;
 }
 
+/** A secret that was just rotated. */
+export interface RotatedCredential extends ClientCredential {
+  clientSecret: string;
+  /** The id of the credential. */
+  credentialId: string;
+  /** When it ends; null where it does not. */
+  expiresAt: Date | null;
+}
+
+/** How the own secret is rotated. */
+export interface RotateOptions {
+  /** Keeps the successor before it is used. Where it fails the present secret is used on, and the successor comes to nothing. */
+  save?: (credential: RotatedCredential) => void | Promise<void>;
+  /** Ends the call. */
+  signal?: AbortSignal;
+  /** How long each attempt may take, in milliseconds. */
+  timeoutMs?: number;
+}
+
 /** What introspection says of a token (RFC 7662). */
 export type Introspection = Schemas['Introspection'];
 
@@ -59,6 +80,7 @@ export class AgentIdentity {
   readonly issuer: string;
   readonly #http: HttpOptions;
   readonly #defaults: { scope: Words | undefined; resource: Words | undefined };
+  readonly #instance: string | undefined;
   readonly #tokens: TokenCache;
   #credential: ReadCredential;
 
@@ -67,6 +89,7 @@ export class AgentIdentity {
     this.issuer = issuerOf(options.issuer);
     this.#credential = credentialSource(options);
     this.#http = options;
+    this.#instance = options.instance;
     this.#defaults = { scope: options.scope ?? process.env['AGENTIDP_SCOPE'], resource: options.resource ?? process.env['AGENTIDP_RESOURCE'] };
     this.#tokens = new TokenCache(options.onRenewalError ?? ((): void => undefined));
   }
@@ -149,6 +172,29 @@ export class AgentIdentity {
   }
 
   /**
+   * Rotates the own secret, where a rotation policy of the organization lets the agent: authenticates with the present one, and goes on
+   * with its successor, which is not shown again. A file, an environment or a function that the secret was read from is not read any
+   * more: have `save` write there. The present secret lives on for the policy's overlap once the successor was used.
+   *
+   * @throws {@link AuthorizationError} (`unauthorized_client`) where the agent may not, and else as {@link AgentIdentity.getToken} does.
+   */
+  async rotate({ save, ...options }: RotateOptions = {}): Promise<RotatedCredential> {
+    const { clientId } = await this.#credential();
+    const response = await this.#post('/oauth2/rotate', new URLSearchParams({ client_id: clientId }), options);
+    const answer = (await response.json()) as Schemas['RotatedSecret'];
+    const ends = answer.client_secret_expires_at;
+    const next: RotatedCredential = {
+      clientId: answer.client_id,
+      clientSecret: answer.client_secret,
+      credentialId: answer.credential_id,
+      expiresAt: ends > 0 ? new Date(1000 * ends) : null,
+    };
+    await save?.(next);
+    this.setCredential(next);
+    return next;
+  }
+
+  /**
    * Goes on with another credential from now on, such as the answer to a rotation. Tokens of the old one are forgotten. A
    * secret in a file, in the environment or from a function is picked up by itself and needs no call.
    */
@@ -195,10 +241,14 @@ export class AgentIdentity {
     return { token: answer.access_token, scope: answer.scope, lifetimeMs: 1000 * answer.expires_in };
   }
 
+  #named(): Record<string, string> {
+    return this.#instance === undefined ? {} : { 'agent-instance': this.#instance };
+  }
+
   /** Posts a form as this client. A credential that is refused is read again: it may just have been rotated. */
   async #post(path: string, body: URLSearchParams, options: { signal?: AbortSignal; timeoutMs?: number }): Promise<Response> {
     const attempt = (credential: UsableCredential): Promise<Response> =>
-      send(this.#http, { url: this.issuer + path, method: 'POST', headers: { authorization: basic(credential) }, body, safe: true, ...options });
+      send(this.#http, { url: this.issuer + path, method: 'POST', headers: { authorization: basic(credential), ...this.#named() }, body, safe: true, ...options });
     const used = await this.#credential();
     try {
       return await attempt(used);

@@ -4,7 +4,7 @@
  *
  * @packageDocumentation
  */
-export { AgentIdentity, type FetchInit, type IdentityOptions, type Introspection, type TokenRequest } from './identity.js';
+export { AgentIdentity, type FetchInit, type IdentityOptions, type Introspection, type RotateOptions, type RotatedCredential, type TokenRequest } from './identity.js';
 export type { AccessToken } from './token-cache.js';
 export type { ClientCredential, CredentialOptions, CredentialSource } from './credential.js';
 export type { HttpOptions } from './http.js';
@@ -27,14 +27,16 @@ export { Credentials } from './operator/credentials.js';
 export { OAuth } from './operator/oauth.js';
 export { Organizations } from './operator/organizations.js';
 export { Revocations } from './operator/revocations.js';
+export { RotationPolicies } from './operator/rotation-policies.js';
+export { Secrets, type LeakSignature } from './operator/secrets.js';
 export { Service } from './operator/service.js';
 export { Call, type Answer } from './operator/call.js';
 export { Lines, type Source } from './operator/lines.js';
 export { Pages, type Page } from './operator/pages.js';
 export type {
   Agent, AgentPatch, AgentStatus, AuditEvent, AuditProof, BodyOf, CallOptions, ChangeOptions, ConsistencyProof, CreateOptions, CreatedAgent,
-  Credential, Health, ImportLine, ImportResult, IssuedCredential, JsonWebKeys, NewAgent, NewOrganization, NewRevocation, Organization,
-  OrganizationPatch, QueryOf, Revocation, RevocationPreview, TenantOptions, TokenAnswer,
+  Credential, CredentialUses, Health, ImportLine, ImportResult, IssuedCredential, JsonWebKeys, LeakVerdict, NewAgent, NewOrganization, NewRevocation, Organization,
+  OrganizationPatch, QueryOf, Revocation, RevocationPreview, RotatedSecret, RotationPolicy, RotationPolicyRules, SecretList, TenantOptions, TokenAnswer,
 } from './operator/types.js';
 
 export {

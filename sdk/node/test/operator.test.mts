@@ -1,4 +1,7 @@
-import { readFileSync } from 'node:fs';
+import { createHash, generateKeyPairSync, sign } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import {
@@ -8,7 +11,7 @@ import {
 import { counted, serve, until } from './support/local.mjs';
 import { Server, management, newAgent } from './support/server.mjs';
 
-const groups = ['agents', 'credentials', 'revocations', 'audit', 'organizations', 'oauth', 'service'] as const;
+const groups = ['agents', 'credentials', 'rotationPolicies', 'secrets', 'revocations', 'audit', 'organizations', 'oauth', 'service'] as const;
 type Method = (...values: unknown[]) => unknown;
 
 /** Every method of every group, by its name. */
@@ -64,12 +67,20 @@ describe('against the real server', () => {
   let server: Server;
   let idp: AgentIdP;
   let agent: CreatedAgent;
+  const reporter = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const folder = mkdtempSync(join(tmpdir(), 'agentidp-reporters-'));
+  const reporters = join(folder, 'keys.json');
   beforeAll(async () => {
-    server = await Server.start();
+    const key = reporter.publicKey.export({ type: 'spki', format: 'pem' });
+    writeFileSync(reporters, JSON.stringify({ public_keys: [{ key_identifier: 'host', key, is_current: true }] }));
+    server = await Server.start({ LEAK_REPORT_KEYS_FILE: reporters });
     idp = watched(server.idp());
     agent = await server.register();
   });
-  afterAll(() => server.end());
+  afterAll(async () => {
+    await server.end();
+    rmSync(folder, { recursive: true });
+  });
 
   /** Notes which methods were used. */
   function watched(client: AgentIdP): AgentIdP {
@@ -143,6 +154,44 @@ describe('against the real server', () => {
     const states = new Map((await idp.credentials.list(agent.id).toArray()).map(({ id, status }) => [id, status]));
     expect(states.get(next.id)).toBe('revoked');
     expect(states.get(made.id)).toBe('active');
+  });
+
+  test('secrets are rotated by a policy, watched, browned out and retired', async () => {
+    const agentType = 'rotor';
+    const rules = { maxAgeSeconds: 7_776_000, overlapSeconds: 3600 };
+    expect(await idp.rotationPolicies.set(agentType, rules)).toMatchObject({ agentType, ...rules, selfRotation: true });
+    expect((await idp.rotationPolicies.list().toArray()).map((each) => each.agentType)).toEqual([agentType]);
+    const rotor = await server.register({ agentType });
+    const { id, clientId, clientSecret } = rotor.credential;
+    expect((await idp.credentials.expiring().toArray()).map((each) => each.id)).toContain(id);
+    const { credential_id: next } = await idp.oauth.rotate({ client_id: clientId, client_secret: clientSecret ?? '' });
+    expect(next).not.toBe(id);
+    const identity = new AgentIdentity({ issuer: server.issuer, credential: rotor.credential, instance: 'rotor-1' });
+    await identity.getToken();
+    await until('the use shows', async () => (await idp.credentials.uses(rotor.id, id)).stillUsing === 1);
+    expect((await idp.credentials.uses(rotor.id, id, { withinSeconds: 3600 })).items).toMatchObject([{ instance: 'rotor-1', kind: 'name', movedTo: null }]);
+    expect((await idp.credentials.brownout(rotor.id, id)).refusedUntil).not.toBeNull();
+    await expect(identity.getToken({ resource: 'https://a.example.com' })).rejects.toThrow(CredentialError);
+    expect((await idp.credentials.brownout(rotor.id, id, 0)).refusedUntil).toBeNull();
+    expect((await idp.credentials.retire(rotor.id, id, 86_400)).retireAfterSeconds).toBe(86_400);
+    expect((await idp.credentials.retire(rotor.id, id, null)).retireAfterSeconds).toBeNull();
+    await idp.rotationPolicies.remove(agentType);
+    expect(await idp.rotationPolicies.list().toArray()).toEqual([]);
+  });
+
+  test('secrets that leaked are looked up and reported', async () => {
+    const { credential } = await server.register();
+    const secret = credential.clientSecret ?? '';
+    const keyId = secret.slice(5, 17);
+    const status = async (): Promise<unknown> => (await idp.secrets.lookUp([keyId])).items;
+    expect(await status()).toMatchObject([{ keyId, status: 'active', credentialId: credential.id }]);
+    const report = JSON.stringify([{ token: secret, url: 'https://git.example.com/a' }, { token: 'nothing' }]);
+    const signature = sign('sha256', Buffer.from(report), reporter.privateKey).toString('base64');
+    await expect(idp.secrets.report(`${report} `, { keyId: 'host', signature })).rejects.toThrow(AuthenticationError);
+    const verdicts = await idp.secrets.report(report, { keyId: 'host', signature });
+    expect(verdicts.map(({ label }) => label)).toEqual(['true_positive', 'false_positive']);
+    expect(verdicts[0]?.token_hash).toBe(createHash('sha256').update(secret).digest('hex'));
+    expect(await status()).toMatchObject([{ keyId, status: 'revoked' }]);
   });
 
   test('agents are imported and exported line by line', async () => {

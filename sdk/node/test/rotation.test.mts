@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
-import { AgentIdentity, CredentialError, RateLimitError, type AgentIdP, type CreatedAgent } from '../src/index.js';
+import { AgentIdentity, AuthorizationError, CredentialError, RateLimitError, type AgentIdP, type CreatedAgent } from '../src/index.js';
 import { counted } from './support/local.mjs';
 import { Server } from './support/server.mjs';
 
@@ -76,6 +76,24 @@ test('setCredential goes on with the answer to a rotation', async () => {
   const before = await identity.getToken();
   identity.setCredential(await rotate(agent));
   expect(await identity.getToken()).not.toBe(before);
+});
+
+test('an agent rotates its own secret, and goes on with what was saved', async () => {
+  const agent = await server.register({ agentType: 'rotor' });
+  const identity = new AgentIdentity({ issuer: server.issuer, credential: agent.credential });
+  await expect(identity.rotate()).rejects.toBeInstanceOf(AuthorizationError);
+  await idp.rotationPolicies.set('rotor', { maxAgeSeconds: 86_400, overlapSeconds: 0 });
+  const before = await identity.getToken();
+  const failing = identity.rotate({ save: () => Promise.reject(new RangeError('the disk is full')) });
+  await expect(failing).rejects.toThrow(RangeError);
+  expect(await identity.getToken()).toBe(before);
+  const saved: unknown[] = [];
+  const next = await identity.rotate({ save: (credential) => void saved.push(credential) });
+  expect(saved).toEqual([next]);
+  expect(next.expiresAt?.getTime()).toBeGreaterThan(0);
+  expect(await identity.getToken()).not.toBe(before);
+  const used = new Map((await idp.credentials.list(agent.id).toArray()).map(({ id, lastUsedAt }) => [id, lastUsedAt]));
+  expect(used.get(next.credentialId)).not.toBeNull();
 });
 
 test('a credential that is refused and does not change is told, and not sent again', async () => {

@@ -88,6 +88,53 @@ export interface Calls {
     };
     answer: Schemas["Revocation"];
   };
+  listCredentialUses: {
+    path: {
+      agentId: string;
+      credentialId: string;
+    };
+    answer: Schemas["CredentialUses"];
+  };
+  brownOutCredential: {
+    path: {
+      agentId: string;
+      credentialId: string;
+    };
+    answer: Schemas["Credential"];
+  };
+  retireCredential: {
+    path: {
+      agentId: string;
+      credentialId: string;
+    };
+    answer: Schemas["Credential"];
+  };
+  listExpiringCredentials: {
+    answer: Schemas["CredentialList"];
+  };
+  listRotationPolicies: {
+    answer: Schemas["RotationPolicyList"];
+  };
+  setRotationPolicy: {
+    path: {
+      agentType: string;
+    };
+    answer: Schemas["RotationPolicy"];
+  };
+  removeRotationPolicy: {
+    path: {
+      agentType: string;
+    };
+  };
+  reportLeaks: {
+    answer: Schemas["LeakVerdicts"];
+  };
+  lookUpSecrets: {
+    answer: Schemas["SecretList"];
+  };
+  rotateOwnSecret: {
+    answer: Schemas["RotatedSecret"];
+  };
   listEvents: {
     answer: Schemas["EventList"];
   };

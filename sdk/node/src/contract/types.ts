@@ -124,8 +124,10 @@ export interface Schemas {
   Label: string;
   NewCredential: {
     label?: Schemas["Label"];
-    /** in the future, within five years; null: never */
+    /** in the future, within five years; null: never. A rotation policy may bring it nearer. */
     expiresAt?: string | null;
+    /** a trap: who uses it is refused as everybody with a wrong secret is, and its agent is suspended */
+    canary?: boolean;
   };
   Rotation: {
     /**
@@ -159,18 +161,122 @@ export interface Schemas {
     /** when it last got a token, to a second */
     lastUsedAt: string | null;
     rotatedFrom: string | null;
+    /** nobody should ever use it */
+    canary: boolean;
+    /** until then a brownout refuses it */
+    refusedUntil: string | null;
+    /** it is revoked once it is unused for so long */
+    retireAfterSeconds: number | null;
+  };
+  Brownout: {
+    /** @default 60 */
+    durationSeconds?: number;
+  };
+  Retirement: {
+    unusedForSeconds: number | null;
+  };
+  CredentialUses: {
+    /** from when on uses were looked for */
+    since: string;
+    /** how many instances the agent has, whatever they use */
+    instances: number;
+    /** how many of them used this credential last */
+    stillUsing: number;
+    items: {
+      instance: string;
+      /** what it calls itself, or where it comes from; an IPv6 address stands for its /64 */
+      kind: "name" | "address";
+      firstUsedAt: string;
+      lastUsedAt: string;
+      /** the credential that it has used since */
+      movedTo: string | null;
+    }[];
+  };
+  RotationPolicyRules: {
+    /** how old a credential may become; null: of any age */
+    maxAgeSeconds?: number | null;
+    /**
+     * @description how long a credential lives on once its successor was used
+     * @default 86400
+     */
+    overlapSeconds?: number;
+    /** how long before an end it is told of, by default a week and a day */
+    warnBeforeSeconds?: number[];
+    /**
+     * @description agents without management scopes may rotate by themselves, at `/oauth2/rotate`
+     * @default true
+     */
+    selfRotation?: boolean;
+    /**
+     * @description what is done about a secret that was found where it must not be: its credential ends, or its agent is suspended as well
+     * @default revoke
+     */
+    onLeak?: "revoke" | "suspend";
+  };
+  RotationPolicy: {
+    /** a type of agents, or `*` */
+    agentType: string;
+    maxAgeSeconds: number | null;
+    overlapSeconds: number;
+    /** longest first */
+    warnBeforeSeconds: number[];
+    selfRotation: boolean;
+    onLeak: "revoke" | "suspend";
+    updatedAt: string;
+  };
+  RotationPolicyList: {
+    items: Schemas["RotationPolicy"][];
+  };
+  LeakReport: {
+    /** what was found */
+    token: string;
+    /** the name of the pattern that found it */
+    type?: string | null;
+    /** where it was found */
+    url?: string | null;
+    /** in what it was found */
+    source?: string | null;
+  }[];
+  LeakVerdicts: {
+    token_hash: string;
+    token_type: string;
+    label: "true_positive" | "false_positive";
+  }[];
+  SecretLookup: {
+    keyIds: string[];
+  };
+  SecretList: {
+    items: {
+      keyId: string;
+      status: "active" | "expired" | "revoked" | "unknown";
+      agentId: string | null;
+      credentialId: string | null;
+    }[];
+  };
+  ClientAuthentication: {
+    client_id?: string;
+    /** unless the client authenticates by Basic */
+    client_secret?: string;
+  };
+  RotatedSecret: {
+    client_id: string;
+    /** shown this once */
+    client_secret: string;
+    /** seconds since 1970; 0 where it does not expire (RFC 7591 §3.2.1) */
+    client_secret_expires_at: number;
+    credential_id: string;
   };
   CredentialList: {
     items: Schemas["Credential"][];
     nextCursor: Schemas["NextCursor"];
   };
   Party: {
-    /** agent, credential, token, organization, revocation, key, system, request or anonymous */
+    /** agent, credential, token, organization, revocation, key, rotation_policy, system, request or anonymous */
     type: string;
     id: string;
   };
   /** what happened */
-  Action: "agent.created" | "agent.updated" | "agent.suspended" | "agent.reactivated" | "agent.revoked" | "agent.archived" | "agent.tokens_revoked" | "credential.created" | "credential.rotated" | "credential.revoked" | "token.issued" | "token.denied" | "token.revoked" | "token.introspected" | "key.rotated" | "audit.exported" | "audit.dropped" | "authorization.denied" | "organization.created" | "organization.updated" | "revocation.created" | "revocation.completed";
+  Action: "agent.created" | "agent.updated" | "agent.suspended" | "agent.reactivated" | "agent.revoked" | "agent.archived" | "agent.tokens_revoked" | "credential.created" | "credential.rotated" | "credential.revoked" | "credential.superseded" | "credential.expiring" | "credential.expired" | "credential.leaked" | "credential.canary_used" | "credential.brownout" | "credential.retiring" | "rotation_policy.set" | "rotation_policy.removed" | "rotation_policy.applied" | "token.issued" | "token.denied" | "token.revoked" | "token.introspected" | "key.rotated" | "audit.exported" | "audit.dropped" | "authorization.denied" | "organization.created" | "organization.updated" | "revocation.created" | "revocation.completed";
   Event: {
     id: string;
     /** the place in the record of the whole installation, without gaps */
@@ -388,6 +494,8 @@ export interface Schemas {
     token_endpoint: string;
     introspection_endpoint: string;
     revocation_endpoint: string;
+    /** ours: where a client rotates its own secret */
+    rotation_endpoint?: string;
     jwks_uri: string;
     grant_types_supported: Schemas["Texts"];
     response_types_supported: Schemas["Texts"];
@@ -437,7 +545,7 @@ export interface Schemas {
     };
   };
   OAuthError: {
-    error: "invalid_request" | "invalid_client" | "invalid_scope" | "invalid_target" | "unsupported_grant_type" | "invalid_token" | "insufficient_scope" | "temporarily_unavailable" | "server_error";
+    error: "invalid_request" | "invalid_client" | "invalid_scope" | "invalid_target" | "unauthorized_client" | "unsupported_grant_type" | "invalid_token" | "insufficient_scope" | "temporarily_unavailable" | "server_error";
     error_description: string;
   };
   listAgents: {
@@ -533,6 +641,52 @@ export interface Schemas {
   };
   undoRevocation: {
     body: Schemas["Reason"];
+  };
+  listCredentialUses: {
+    query: {
+      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
+      organizationId?: string;
+      /**
+       * @description only what was used so recently, in seconds
+       * @default 86400
+       */
+      withinSeconds?: number;
+    };
+  };
+  brownOutCredential: {
+    body: Schemas["Brownout"];
+  };
+  retireCredential: {
+    body: Schemas["Retirement"];
+  };
+  listExpiringCredentials: {
+    query: {
+      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
+      organizationId?: string;
+      /** credentials that end before this time; a + is written %2B */
+      expiresBefore?: string;
+      /** credentials that end at this time or later: now, where it is not given */
+      expiresAfter?: string;
+      /**
+       * @description at most so many items
+       * @default 50
+       */
+      limit?: number;
+      /** the `nextCursor` of an earlier page */
+      cursor?: string;
+    };
+  };
+  setRotationPolicy: {
+    body: Schemas["RotationPolicyRules"];
+  };
+  reportLeaks: {
+    body: Schemas["LeakReport"];
+  };
+  lookUpSecrets: {
+    body: Schemas["SecretLookup"];
+  };
+  rotateOwnSecret: {
+    body: Schemas["ClientAuthentication"];
   };
   listEvents: {
     query: {

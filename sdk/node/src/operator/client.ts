@@ -6,6 +6,8 @@ import { Credentials } from './credentials.js';
 import { OAuth } from './oauth.js';
 import { Organizations } from './organizations.js';
 import { Revocations } from './revocations.js';
+import { RotationPolicies } from './rotation-policies.js';
+import { Secrets } from './secrets.js';
 import { Service } from './service.js';
 import { Transport } from './transport.js';
 
@@ -29,6 +31,10 @@ export class AgentIdP {
   readonly agents: Agents;
   /** What agents authenticate with. */
   readonly credentials: Credentials;
+  /** How credentials are rotated. */
+  readonly rotationPolicies: RotationPolicies;
+  /** Secrets that were found where they must not be. */
+  readonly secrets: Secrets;
   /** What is done to many agents at once. */
   readonly revocations: Revocations;
   /** The record of everything, and its proofs. */
@@ -46,6 +52,8 @@ export class AgentIdP {
     const transport = new Transport(this.identity, options);
     this.agents = new Agents(transport);
     this.credentials = new Credentials(transport);
+    this.rotationPolicies = new RotationPolicies(transport);
+    this.secrets = new Secrets(transport);
     this.revocations = new Revocations(transport);
     this.audit = new Audit(transport);
     this.organizations = new Organizations(transport);

@@ -2,7 +2,7 @@ import type { Introspection } from '../identity.js';
 import type { ServerMetadata } from '../verifier/metadata.js';
 import type { Call } from './call.js';
 import type { Transport } from './transport.js';
-import type { BodyOf, CallOptions, JsonWebKeys, TokenAnswer } from './types.js';
+import type { BodyOf, CallOptions, JsonWebKeys, RotatedSecret, TokenAnswer } from './types.js';
 
 /** The OAuth endpoints as they are. Agents want {@link AgentIdentity}, services {@link createVerifier}. */
 export class OAuth {
@@ -22,6 +22,11 @@ export class OAuth {
   /** Ends any token of the organization (RFC 7009). */
   revoke(token: string, options?: CallOptions): Call<void> {
     return this.transport.call('revokeToken', { body: { token }, options });
+  }
+
+  /** Makes a successor to the client's own secret. Agents want {@link AgentIdentity.rotate}. */
+  rotate(client: BodyOf<'rotateOwnSecret'>, options?: CallOptions): Call<RotatedSecret> {
+    return this.transport.call('rotateOwnSecret', { body: client, options });
   }
 
   /** The server's metadata (RFC 8414). */

@@ -31,7 +31,9 @@ interface CallInput<Op extends Operation> {
   path?: Member<Member<Calls, Op>, 'path'>;
   query?: Input<Op, 'query'>;
   body?: Input<Op, 'body'>;
-  upload?: ReadableStream<Uint8Array>;
+  /** The body as it is sent, in place of `body`. */
+  raw?: string | ReadableStream<Uint8Array>;
+  headers?: Record<string, string>;
   options?: CallOptions & Partial<Pick<CreateOptions & ChangeOptions, 'organizationId' | 'idempotencyKey' | 'ifMatch'>>;
 }
 
@@ -47,7 +49,7 @@ interface Route {
 }
 
 /** POSTs that may be carried out twice without harm, though they carry no idempotency key. */
-const harmless: ReadonlySet<Operation> = new Set<Operation>(['issueToken', 'introspectToken', 'revokeToken']);
+const harmless: ReadonlySet<Operation> = new Set<Operation>(['issueToken', 'introspectToken', 'revokeToken', 'rotateOwnSecret']);
 
 /** Calls any operation of the contract by its name; the groups of the client are a line for each. */
 export class Transport {
@@ -77,7 +79,7 @@ export class Transport {
   async *#lines<Op extends Operation, T>(operation: Op, input: CallInput<Op>, source: Source<unknown> | undefined): AsyncGenerator<T, void, undefined> {
     const upload = source && new Upload(source);
     try {
-      const { data } = await this.#run(operation, { ...input, upload: upload?.body });
+      const { data } = await this.#run(operation, { ...input, raw: upload?.body });
       yield* valuesOf<T>(data as ReadableStream<Uint8Array>);
     } catch (cause) {
       if (upload?.failure) throw upload.failure.reason;
@@ -92,8 +94,8 @@ export class Transport {
     const route: Route = routes[operation];
     const { signal, timeoutMs, scope, organizationId, idempotencyKey, ifMatch } = input.options ?? {};
     const query = { organizationId, ...(input.query as Record<string, string> | undefined) };
-    const headers: Record<string, string> = { accept: '*/*' };
-    const body = input.upload ?? bodyOf(route.body, input.body);
+    const headers: Record<string, string> = { accept: '*/*', ...input.headers };
+    const body = input.raw ?? bodyOf(route.body, input.body);
     if (route.body && body !== undefined) headers['content-type'] = route.body;
     if (route.idempotencyKey) headers['idempotency-key'] = idempotencyKey ?? randomUUID();
     if (ifMatch !== undefined) headers['if-match'] = ifMatch;

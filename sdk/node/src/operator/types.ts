@@ -19,6 +19,18 @@ export type AgentStatus = Schemas['AgentStatus'];
 export type Credential = Schemas['Credential'];
 /** A credential that was just made, with its secret. */
 export type IssuedCredential = Schemas['IssuedCredential'];
+/** Who still uses a credential. */
+export type CredentialUses = Schemas['CredentialUses'];
+/** How the credentials of agents of one type are rotated. */
+export type RotationPolicy = Schemas['RotationPolicy'];
+/** What a rotation policy can say. */
+export type RotationPolicyRules = Schemas['RotationPolicyRules'];
+/** The successor to a client's own secret, as the endpoint answers. */
+export type RotatedSecret = Schemas['RotatedSecret'];
+/** What has become of secrets. */
+export type SecretList = Schemas['SecretList'];
+/** Whether a reported secret is one of this provider. */
+export type LeakVerdict = Schemas['LeakVerdicts'][number];
 /** What is to be done to which agents. */
 export type NewRevocation = Omit<Schemas['NewRevocation'], 'dryRun'>;
 /** What was done to many agents at once. */
