@@ -61,9 +61,11 @@ function tidy(text) {
   return text
     .replaceAll('components["schemas"]', 'Schemas')
     .replace(/^"(\w+)\.call"/m, '$1')
-    .replace(/^ *(?:\/\*)?\*{1,2} @enum \{string\}(?: \*\/)?\n/gm, '')
+    .replace(/^ *(?:\/\*)?\*{1,2} @enum \{(?:string|boolean)\}(?: \*\/)?\n/gm, '')
     .replace(/^( *)\/\*\*\n +\* (?:@description )?(.*)\n +\*\/\n/gm, '$1/** $2 */\n')
+    .replace(/^( *)\/\*\*\n +\* @description (.*)\n +\* @default (.*)\n +\*\/\n/gm, '$1/** $2; $3 unless it is set */\n')
     .replaceAll('/** @description ', '/** ')
+    .replaceAll('* @description ', '* ')
     .replace(/^ */gm, (indent) => ' '.repeat((indent.length >> 2) * 2 + (indent.length % 4)))
     .replace(/^(?=.)/gm, '  ');
 }
@@ -72,7 +74,7 @@ function parameters(operation, place) {
   const found = (operation.parameters ?? []).map(resolve).filter((parameter) => parameter.in === place);
   if (found.length === 0) return undefined;
   if (found.every(({ name }) => name === 'organizationId') && place === 'query') return undefined; // it stands in the options of every call
-  const properties = found.map(({ name, schema, description }) => [name, place === 'path' || schema.$ref ? schema : { ...schema, description }]);
+  const properties = found.map(({ name, schema, description }) => [name, place === 'path' || schema.$ref ? schema : ['organizationId', 'limit', 'cursor'].includes(name) ? { type: schema.type } : { ...schema, description }]);
   return { type: 'object', required: found.filter(({ required }) => required).map(({ name }) => name), properties: Object.fromEntries(properties) };
 }
 

@@ -54,9 +54,7 @@ export interface RotatedCredential extends ClientCredential {
 export interface RotateOptions {
   /** Keeps the successor before it is used. Where it fails the present secret is used on, and the successor comes to nothing. */
   save?: (credential: RotatedCredential) => void | Promise<void>;
-  /** Ends the call. */
   signal?: AbortSignal;
-  /** How long each attempt may take, in milliseconds. */
   timeoutMs?: number;
 }
 

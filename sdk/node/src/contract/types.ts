@@ -41,10 +41,7 @@ export interface Schemas {
     deploymentEnv: Schemas["DeploymentEnv"];
     metadata?: Schemas["Metadata"];
     tokenTtlSeconds?: Schemas["TokenTtl"];
-    /**
-     * @description what the agent begins as; where it is not given, an agent that exists may be either
-     * @default active
-     */
+    /** what the agent begins as; where it is not given, an agent that exists may be either; active unless it is set */
     status?: "active" | "suspended";
     credential?: Schemas["NewCredential"];
   };
@@ -130,10 +127,7 @@ export interface Schemas {
     canary?: boolean;
   };
   Rotation: {
-    /**
-     * @description how long the old credential lives on, in seconds
-     * @default 86400
-     */
+    /** how long the old credential lives on, in seconds; 86400 unless it is set */
     overlapSeconds?: number;
     label?: Schemas["Label"];
     /** when the successor expires: in the future, within five years; null: never */
@@ -195,22 +189,13 @@ export interface Schemas {
   RotationPolicyRules: {
     /** how old a credential may become; null: of any age */
     maxAgeSeconds?: number | null;
-    /**
-     * @description how long a credential lives on once its successor was used
-     * @default 86400
-     */
+    /** how long a credential lives on once its successor was used; 86400 unless it is set */
     overlapSeconds?: number;
     /** how long before an end it is told of, by default a week and a day */
     warnBeforeSeconds?: number[];
-    /**
-     * @description agents without management scopes may rotate by themselves, at `/oauth2/rotate`
-     * @default true
-     */
+    /** agents without management scopes may rotate by themselves, at `/oauth2/rotate`; true unless it is set */
     selfRotation?: boolean;
-    /**
-     * @description what is done about a secret that was found where it must not be: its credential ends, or its agent is suspended as well
-     * @default revoke
-     */
+    /** what is done about a secret that was found where it must not be: its credential ends, or its agent is suspended as well; revoke unless it is set */
     onLeak?: "revoke" | "suspend";
   };
   RotationPolicy: {
@@ -329,7 +314,7 @@ export interface Schemas {
     deploymentEnv?: Schemas["DeploymentEnv"];
     capability?: Schemas["Capability"];
     /**
-     * @description what was issued before this time, which is not to come: with `tokens`, the tokens that end; else the agents that hold
+     * what was issued before this time, which is not to come: with `tokens`, the tokens that end; else the agents that hold
      *     a live credential that was
      */
     issuedBefore?: string;
@@ -374,7 +359,6 @@ export interface Schemas {
     nextCursor: Schemas["NextCursor"];
   };
   BlastRadius: {
-    /** @enum {boolean} */
     dryRun: true;
     /** agents that the selector matches */
     matched: number;
@@ -550,7 +534,6 @@ export interface Schemas {
   };
   listAgents: {
     query: {
-      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
       organizationId?: string;
       status?: Schemas["AgentStatus"];
       /** agents of this type */
@@ -562,12 +545,7 @@ export interface Schemas {
       capability?: string;
       /** the agent with this email */
       email?: string;
-      /**
-       * @description at most so many items
-       * @default 50
-       */
       limit?: number;
-      /** the `nextCursor` of an earlier page */
       cursor?: string;
     };
   };
@@ -579,7 +557,6 @@ export interface Schemas {
   };
   exportAgents: {
     query: {
-      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
       organizationId?: string;
       /** agents of this status; of both where it is not given */
       status?: "active" | "suspended";
@@ -606,14 +583,8 @@ export interface Schemas {
   };
   listCredentials: {
     query: {
-      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
       organizationId?: string;
-      /**
-       * @description at most so many items
-       * @default 50
-       */
       limit?: number;
-      /** the `nextCursor` of an earlier page */
       cursor?: string;
     };
   };
@@ -625,14 +596,8 @@ export interface Schemas {
   };
   listRevocations: {
     query: {
-      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
       organizationId?: string;
-      /**
-       * @description at most so many items
-       * @default 50
-       */
       limit?: number;
-      /** the `nextCursor` of an earlier page */
       cursor?: string;
     };
   };
@@ -644,12 +609,8 @@ export interface Schemas {
   };
   listCredentialUses: {
     query: {
-      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
       organizationId?: string;
-      /**
-       * @description only what was used so recently, in seconds
-       * @default 86400
-       */
+      /** only what was used so recently, in seconds; 86400 unless it is set */
       withinSeconds?: number;
     };
   };
@@ -661,18 +622,12 @@ export interface Schemas {
   };
   listExpiringCredentials: {
     query: {
-      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
       organizationId?: string;
       /** credentials that end before this time; a + is written %2B */
       expiresBefore?: string;
       /** credentials that end at this time or later: now, where it is not given */
       expiresAfter?: string;
-      /**
-       * @description at most so many items
-       * @default 50
-       */
       limit?: number;
-      /** the `nextCursor` of an earlier page */
       cursor?: string;
     };
   };
@@ -690,7 +645,6 @@ export interface Schemas {
   };
   listEvents: {
     query: {
-      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
       organizationId?: string;
       /** events about this agent */
       agentId?: string;
@@ -703,28 +657,16 @@ export interface Schemas {
       from?: string;
       /** events before this time; a + is written %2B */
       to?: string;
-      /**
-       * @description at most so many items
-       * @default 50
-       */
       limit?: number;
-      /** the `nextCursor` of an earlier page */
       cursor?: string;
     };
   };
   exportEvents: {
     query: {
-      /** Another organization to act in; only for `organizations:admin` of the operator's organization. */
       organizationId?: string;
-      /**
-       * @description lines of JSON, CSV, or lines of OCSF events
-       * @default ndjson
-       */
+      /** lines of JSON, CSV, or lines of OCSF events; ndjson unless it is set */
       format?: "ndjson" | "csv" | "ocsf";
-      /**
-       * @description the events of all organizations; needs `organizations:admin` of the operator
-       * @default false
-       */
+      /** the events of all organizations; needs `organizations:admin` of the operator; false unless it is set */
       all?: boolean;
       /** only events after this sequence */
       after?: number;
@@ -732,10 +674,7 @@ export interface Schemas {
       from?: string;
       /** events before this time; a + is written %2B */
       to?: string;
-      /**
-       * @description with hashes and checkpoints, so that the export can be verified; `ndjson` only
-       * @default false
-       */
+      /** with hashes and checkpoints, so that the export can be verified; `ndjson` only; false unless it is set */
       proof?: boolean;
     };
   };
@@ -749,12 +688,7 @@ export interface Schemas {
   };
   listOrganizations: {
     query: {
-      /**
-       * @description at most so many items
-       * @default 50
-       */
       limit?: number;
-      /** the `nextCursor` of an earlier page */
       cursor?: string;
     };
   };

@@ -32,16 +32,11 @@ export class Agents {
 
   /**
    * Registers an agent for each line, and answers each with a result, in the same order, while lines are still being sent. A bad line
-   * fails alone. Read the results: lines are taken as fast as the server takes them, and nothing is sent before one is asked for.
+   * fails alone. Nothing is sent before a result is asked for.
    *
-   * It is never repeated by itself. Where it breaks off the same lines may be sent again: what was created then is `unchanged`.
-   * A credential is made only for lines with `credential`, and its secret is in the result alone. `timeoutMs` is the time until the
-   * answer begins; none unless it is set here.
+   * It is never repeated by itself. Where it breaks off send the same lines again: what was created is `unchanged` then. The secret
+   * of a line with `credential` is in its result alone. There is no time-out unless `timeoutMs` is set here.
    *
-   * @example
-   * ```ts
-   * for await (const { line, result, error } of idp.agents.import(lines)) if (result === 'failed') console.error(line, error?.message);
-   * ```
    * @throws {@link UnavailableError} where the answer breaks off; what the source of the lines throws is thrown as it is.
    */
   import(lines: Source<ImportLine>, options?: TenantOptions): Lines<ImportResult> {

@@ -1,11 +1,4 @@
-/**
- * Answers that come one by one, as far as they are read. Nothing is sent before the first is asked for.
- *
- * @example
- * ```ts
- * for await (const agent of idp.agents.export({ owner: 'finance' })) console.log(agent.email);
- * ```
- */
+/** Answers that come one by one, as far as they are read. Nothing is sent before the first is asked for. */
 export class Lines<T> implements AsyncIterable<T> {
   readonly #start: () => AsyncGenerator<T, void, undefined>;
 

@@ -3,12 +3,12 @@ import type { Pages } from './pages.js';
 import type { Transport } from './transport.js';
 import type { RotationPolicy, RotationPolicyRules, TenantOptions } from './types.js';
 
-/** How the credentials of agents are rotated, by the type of the agents; `*` is for every type that has no policy of its own. */
+/** How the credentials of agents are rotated, by the type of the agents; `*` for all others. */
 export class RotationPolicies {
   /** @internal */
   constructor(private readonly transport: Transport) {}
 
-  /** Lists the policies, by agent type. All are on one page. */
+  /** Lists the policies, by agent type. */
   list(options?: TenantOptions): Pages<RotationPolicy> {
     return this.transport.pages('listRotationPolicies', { options });
   }
