@@ -46,7 +46,7 @@ unit: ## the quick tests alone
 e2e: ## the real binary from outside
 	cd test/e2e && go test -count=1 ./...
 
-fleet: ## 100,000 agents imported with a kill half-way, exported and compared
+fleet: ## 100,000 agents imported with a kill half-way, exported, compared, and suspended under load
 	cd test/e2e && E2E_FLEET=100000 go test -count=1 -run AFleetIs -v .
 
 upgrade-test: ## follow the deployment guide, with an upgrade from the commit before to this one

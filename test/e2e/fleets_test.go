@@ -200,10 +200,10 @@ func TestAJobGoesOnAfterACrash(t *testing.T) {
 	}
 }
 
-// TestAFleetIsSuspendedUnderLoad measures what FLEET=100000 agents take; without it, and
+// TestAFleetIsSuspendedUnderLoad measures what E2E_FLEET=100000 agents take; without it, and
 // in the suite, a tenth of that.
 func TestAFleetIsSuspendedUnderLoad(t *testing.T) {
-	size, err := strconv.Atoi(cmp.Or(os.Getenv("FLEET"), "10000"))
+	size, err := strconv.Atoi(cmp.Or(os.Getenv("E2E_FLEET"), "10000"))
 	if err != nil {
 		t.Fatal(err)
 	}
