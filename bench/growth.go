@@ -131,8 +131,8 @@ func (g *growth) events(ctx context.Context) error {
 	}
 	for count := 10_000; count <= most; count *= 10 {
 		t, err := g.on(ctx, "events-"+strconv.Itoa(count), small, fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
-			INSERT INTO audit_events (sequence, id, organization_id, time, agent_id, actor_id, action, outcome, body)
-			SELECT i, printf('00000000-0000-7000-8000-%%012d', i), a.organization_id, 1000000000000000 + i, a.id, trim(a.id), 'token.issued', 'success', randomblob(520)
+			INSERT INTO audit_events (sequence, id, agent_id, organization_id, actor_id, time, action, outcome, body)
+			SELECT i, printf('00000000-0000-7000-8000-%%012d', i), a.id, a.organization_id, a.id, 1000000000000000 + i, 'token.issued', 'success', randomblob(520)
 			FROM n JOIN agents a ON a.rowid = 1 + i %% %d`, count, small), fmt.Sprintf("UPDATE audit_head SET sequence = %d", count))
 		if err != nil {
 			return err

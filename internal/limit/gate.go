@@ -15,8 +15,8 @@ const (
 	tolerable = 100 * time.Millisecond
 	// persistent is for how long waits must have been longer than that.
 	persistent = 500 * time.Millisecond
-	// hopeless is how long a request waits before it is refused: a refusal costs a third
-	// of a token, and who waits does not ask again meanwhile.
+	// hopeless is how long a request waits before it is refused: a refusal takes processor
+	// time from those who are served, and who waits does not ask again meanwhile.
 	hopeless = time.Second
 )
 
